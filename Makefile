@@ -1,0 +1,49 @@
+# What each target does: make help.
+
+GO ?= go
+FUZZTIME ?= 60s
+TESTFLAGS ?= -count=1 -timeout=10m
+BIN := bin/ipc-cr
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS := $(if $(VERSION),-ldflags '-X main.version=$(VERSION)')
+TOOL := $(GO) tool -modfile=hack/tools/go.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo tools test e2e bench fuzz lint fmt generate clean
+
+help: ## list the targets
+	@sed -En 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## build bin/ipc-cr, static
+	CGO_ENABLED=0 $(GO) build -trimpath $(LDFLAGS) -o $(BIN) ./cmd/ipc-cr
+
+demo: build tools ## see it work: a container with queues, checkpointed and restored
+	hack/demo $(BIN)
+
+tools: ## install the missing programs that the tests drive (root on Debian; elsewhere it says what is missing)
+	@hack/install-tools
+
+test: tools ## all tests, e2e included; those that need what is not here are skipped unless IPC_CR_REQUIRE names it
+	$(GO) test $(TESTFLAGS) ./...
+
+e2e: tools ## only the tests with criu, runc and podman
+	$(GO) test $(TESTFLAGS) ./e2e/...
+
+bench: build tools ## measure against a C program that makes the same system calls
+	hack/bench/run
+
+fuzz: ## each fuzz target for FUZZTIME (60s)
+	hack/fuzz $(FUZZTIME)
+
+lint: ## golangci-lint, and shellcheck for the scripts
+	$(TOOL) golangci-lint run ./...
+	hack/lint-scripts
+
+fmt: ## gofmt everything
+	gofmt -w .
+
+generate: ## regenerate the generated files
+	$(GO) generate ./...
+
+clean: ## remove what build made
+	rm -rf bin

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// output is where a command writes, and how.
+type output struct {
+	out, err io.Writer
+	json     bool
+}
+
+// print writes a report as JSON or as text.
+func (o *output) print(report any, text func(io.Writer)) error {
+	if !o.json {
+		text(o.out)
+		return nil
+	}
+	encoder := json.NewEncoder(o.out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(report)
+}
+
+func newRoot(stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ipc-cr",
+		Short: "Carry message queues through container checkpoint and restore",
+		Long: `ipc-cr copies the System V message queues of an IPC namespace into CRIU-compatible
+image files without consuming a message, and recreates them in another namespace.
+
+It needs no root inside a user namespace (unshare -Ur, podman unshare).`,
+		Example: `  ipc-cr checkpoint --pid 4242 --images-dir /tmp/checkpoint
+  ipc-cr show /tmp/checkpoint
+  ipc-cr restore --new --images-dir /tmp/checkpoint -- ipcs -q
+  ipc-cr check`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(newCheckpoint(), newRestore(), newShow(), newCheck(), newVersion())
+	for _, cmd := range root.Commands() {
+		asUsage(cmd)
+	}
+	asUsage(root)
+	return root
+}
+
+// asUsage makes wrong arguments a usage error.
+func asUsage(cmd *cobra.Command) {
+	args := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, given []string) error {
+		if args == nil {
+			return nil
+		}
+		if err := args(cmd, given); err != nil {
+			return &usageError{err}
+		}
+		return nil
+	}
+}
+
+// outputOf is where a command writes to.
+func outputOf(cmd *cobra.Command, json bool) *output {
+	return &output{out: cmd.OutOrStdout(), err: cmd.ErrOrStderr(), json: json}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/plugin"
+)
+
+func warn(w io.Writer, warnings []string) {
+	for _, warning := range warnings {
+		fmt.Fprintf(w, "ipc-cr: warning: %s\n", warning)
+	}
+}
+
+func checkpointText(w io.Writer, r *plugin.CheckpointReport) {
+	fmt.Fprintf(w, "checkpointed ipc:[%d] to %s as number %d: %s in %s\n",
+		r.Namespace.Inode, r.Dir, r.Number, sizes(r.Objects), round(r.Duration))
+	if r.Attempts > 1 {
+		fmt.Fprintf(w, "  the namespace was quiet at attempt %d\n", r.Attempts)
+	}
+	frozenText(w, r.Frozen)
+	limitsText(w, r.Limits)
+}
+
+func restoreText(w io.Writer, r *plugin.RestoreReport) {
+	done := "restored"
+	if r.DryRun {
+		done = "would restore"
+	}
+	fmt.Fprintf(w, "%s %s from %s (number %d) into ipc:[%d]: %s in %s\n",
+		done, sizes(r.Image), r.Dir, r.Number, r.Namespace.Inode, actions(r.Actions), round(r.Duration))
+	if r.DryRun {
+		for _, step := range r.Steps {
+			fmt.Fprintln(w, "  "+strings.TrimSpace(fmt.Sprintf("%-8s %s %s", step.Action, step.Object, step.Reason)))
+		}
+	}
+	frozenText(w, r.Frozen)
+	limitsText(w, r.Limits)
+}
+
+func frozenText(w io.Writer, f *plugin.Frozen) {
+	if f == nil || f.Tasks == 0 && len(f.Loose) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "  %s stood still for %s\n", count(f.Tasks, "task"), round(f.Duration))
+	for _, task := range f.Loose {
+		fmt.Fprintf(w, "  not stopped: %s\n", task)
+	}
+}
+
+func limitsText(w io.Writer, limits []plugin.LimitChange) {
+	for _, l := range limits {
+		fmt.Fprintf(w, "  %s was raised from %d to %d for the moment, and put back\n", l.Name, l.Old, l.Raised)
+	}
+}
+
+// sizes counts what was carried: "2 queues, 17 messages, 1234 bytes".
+func sizes(all []plugin.Kept) string {
+	total := plugin.Size{}
+	for _, kept := range all {
+		total.Objects += kept.Objects
+		total.Messages += kept.Messages
+		total.Bytes += kept.Bytes
+	}
+	return fmt.Sprintf("%s, %s, %s", count(total.Objects, "queue"), count(int(total.Messages), "message"), count(int(total.Bytes), "byte"))
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// actions tells what was done to how many: "3 made, 1 kept".
+func actions(done map[plugin.Action]int) string {
+	words := []struct {
+		action plugin.Action
+		word   string
+	}{
+		{plugin.ActionMake, "made"}, {plugin.ActionRemake, "made anew"}, {plugin.ActionKeep, "equal already"},
+		{plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionConflict, "in conflict"},
+	}
+	var parts []string
+	for _, w := range words {
+		if n := done[w.action]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, w.word))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing to make"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }

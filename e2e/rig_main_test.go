@@ -1,0 +1,104 @@
+// Package e2e_test drives the built binary together with criu, runc, crun and
+// podman, as root. The files named rig_*_test.go are the rig: they start and
+// stop things and read the kernel and CRIU's files by means of their own, so
+// that nothing under test vouches for itself. What needs no other program is
+// tested beside its package instead.
+package e2e_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+)
+
+func TestMain(m *testing.M) {
+	if _, ok := os.LookupEnv(taskEnv); ok {
+		os.Exit(runTask())
+	}
+	nstest.Main(m)
+}
+
+// patience is how long the rig waits for what takes milliseconds on an idle machine.
+const patience = 30 * time.Second
+
+// waitFor polls until done; what says what was waited for.
+func waitFor(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", patience, what)
+		}
+	}
+}
+
+// command runs a program that must succeed and returns its output.
+func command(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+// shared returns a directory that goes with the test process, however that
+// ends. The mapped root of a user namespace can search it, unlike t.TempDir's.
+func shared(t testing.TB) string {
+	t.Helper()
+	dir, err := sharedDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+var sharedDir = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ipc-cr-e2e-")
+	if err != nil {
+		return "", err
+	}
+	return dir, errors.Join(os.Chmod(dir, 0o755), removeAfterUs(dir))
+})
+
+// ourEnd is closed by the kernel when this process is gone.
+var ourEnd io.Closer
+
+func removeAfterUs(dir string) (err error) {
+	cmd := exec.Command("setsid", "sh", "-c", `cat >/dev/null; rm -rf -- "$0"`, dir)
+	cmd.Dir = "/"
+	if ourEnd, err = cmd.StdinPipe(); err != nil {
+		return err
+	}
+	return cmd.Start()
+}
+
+// ipcCR returns the path of the binary under test, built once a test run.
+func ipcCR(t testing.TB) string {
+	t.Helper()
+	dir := shared(t)
+	if err := buildIPCCR(); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "ipc-cr")
+}
+
+var buildIPCCR = sync.OnceValue(func() error {
+	dir, err := sharedDir()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-o", dir+"/ipc-cr", "github.com/ipc-cr/ipc-cr/cmd/ipc-cr")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build ipc-cr: %w\n%s", err, out)
+	}
+	return nil
+})

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+)
+
+// A namespace is a fresh IPC namespace, kept alive by a process of c/holder.c.
+type namespace struct {
+	holder *exec.Cmd
+	orders io.WriteCloser
+	says   *bufio.Scanner
+}
+
+// newNamespace makes a namespace, filled with the plan's queues or empty. It
+// needs CAP_SYS_ADMIN.
+func newNamespace(ctx context.Context, p programs, plan, content string) (*namespace, error) {
+	cmd := exec.CommandContext(ctx, p.path("holder"), plan, content)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWIPC}
+	cmd.Stderr = os.Stderr
+	orders, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("new ipc namespace (needs root): %w", err)
+	}
+	n := &namespace{holder: cmd, orders: orders, says: bufio.NewScanner(stdout)}
+	if answer := n.answer(); answer != "ready" {
+		return nil, errors.Join(fmt.Errorf("prepare namespace: holder says %q", answer), n.close())
+	}
+	return n, nil
+}
+
+func (n *namespace) pid() int { return n.holder.Process.Pid }
+
+func (n *namespace) path() string { return fmt.Sprintf("/proc/%d/ns/ipc", n.pid()) }
+
+// answer returns the holder's next line, "" if it has ended.
+func (n *namespace) answer() string {
+	n.says.Scan()
+	return strings.TrimSpace(n.says.Text())
+}
+
+// verify compares the namespace with the plan, and empties its queues.
+func (n *namespace) verify() error {
+	if _, err := io.WriteString(n.orders, "verify\n"); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	if answer := n.answer(); answer != "equal" {
+		return fmt.Errorf("verify: wrong %s", answer)
+	}
+	return nil
+}
+
+// close removes what is in the namespace and waits until the holder has ended.
+func (n *namespace) close() error {
+	if err := errors.Join(n.orders.Close(), n.holder.Wait()); err != nil {
+		return fmt.Errorf("holder of the namespace: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package inspect
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/ipc-cr/ipc-cr/images"
+)
+
+// archive visits the images in a tar archive, plain or compressed with gzip or
+// zstd, in the order in which they stand there.
+func archive(name string, r *bufio.Reader, v Visitor) error {
+	plain, done, err := decompress(r)
+	if err != nil {
+		return fmt.Errorf("read archive %s: %w", name, err)
+	}
+	defer done()
+	found := false
+	archive := tar.NewReader(plain)
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if errors.Is(err, tar.ErrHeader) && !found {
+			return fmt.Errorf("%s: neither a CRIU image of an IPC namespace nor a tar archive (plain, gzip or zstd)", name)
+		}
+		if err != nil {
+			return fmt.Errorf("read archive %s: %w", name, err)
+		}
+		kind, n, ok := images.ParseFileName(path.Base(header.Name))
+		if !ok || header.Typeflag != tar.TypeReg {
+			continue
+		}
+		found = true
+		if err := image(File{Name: name + ":" + header.Name, Kind: kind, Number: n}, archive, header.Size, v); err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("archive %s: no image of an IPC namespace (%s-<N>.img)", name, images.VarKind)
+	}
+	return nil
+}
+
+func decompress(r *bufio.Reader) (plain io.Reader, done func(), err error) {
+	head, _ := r.Peek(4)
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(r)
+		return z, func() {}, err
+	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		// The window bounds what a hostile archive makes us allocate.
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, z.Close, nil
+	}
+	return r, func() {}, nil
+}

@@ -1,0 +1,199 @@
+package images
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+)
+
+// maxRecord bounds the length of one protobuf record: CRIU's are below 100
+// bytes, and newer versions may add fields.
+const maxRecord = 4096
+
+// window is how much a Reader reads at once.
+const window = 256 << 10
+
+// Reader reads the queues and messages of an ipcns-msg image in their order. It
+// holds one message in memory, and believes no length before the bytes are
+// there.
+type Reader struct {
+	file string
+	src  io.Reader
+	left int64 // bytes src still has to give, -1 if unknown
+	base int64 // offset in the file of buf[0]
+
+	buf      []byte
+	from     int // first byte of buf not yet consumed
+	crc      uint32
+	todo     uint32 // messages of the current queue not yet read
+	clobbers clobber
+}
+
+// clobber remembers 8 bytes of the buffer that a message's mtype was written
+// over.
+type clobber struct {
+	at  []byte
+	was [mtypeLen]byte
+}
+
+// Payload is a message of an image with its bytes.
+type Payload struct {
+	Message
+	Offset int64 // of its record in the file
+
+	buf []byte // 8 bytes of the record's end, then the payload
+	r   *Reader
+}
+
+// NewReader reads a whole image; file is the name that errors give. size is how
+// many bytes src will give, or -1 where that is not known; it allows to refuse
+// absurd counts at once.
+func NewReader(file string, src io.Reader, size int64) (*Reader, error) {
+	r := &Reader{file: file, src: src, left: size}
+	if err := r.need(headerLen); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	if err := checkHeader(file, r.buf[:min(len(r.buf), headerLen)], MsgKind); err != nil {
+		return nil, err
+	}
+	r.from = headerLen
+	return r, nil
+}
+
+// Reset makes the reader read a part of an image that begins with a queue at
+// offset, as Offset told it. The zero Reader may be reset. Its memory is used
+// again.
+func (r *Reader) Reset(file string, src io.Reader, offset, size int64) {
+	r.restore()
+	if r.src == nil {
+		r.buf = nil // not ours
+	}
+	*r = Reader{file: file, src: src, left: size, base: offset, buf: r.buf[:0]}
+}
+
+// ResetBytes is Reset for a part in memory. It copies nothing; Payload.Msgbuf
+// changes 8 bytes of data until the next call.
+func (r *Reader) ResetBytes(file string, data []byte, offset int64) {
+	r.restore()
+	*r = Reader{file: file, buf: data, base: offset}
+}
+
+// Offset returns the offset in the file of what comes next.
+func (r *Reader) Offset() int64 { return r.base + int64(r.from) }
+
+// Sum returns the CRC-32C of the messages read since the last Queue, records,
+// payloads and padding.
+func (r *Reader) Sum() uint32 { return r.crc }
+
+// Queue reads the head of the next queue; io.EOF after the last one. All
+// messages of the queue before must have been read.
+func (r *Reader) Queue() (*Queue, error) {
+	r.restore()
+	if r.todo > 0 {
+		return nil, fault(r.file, r.Offset(), "%d messages of the queue before are unread", r.todo)
+	}
+	if err := r.need(1); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return nil, io.EOF
+		}
+		return nil, err
+	}
+	start := r.Offset()
+	record, err := r.record("queue")
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{}
+	if err := parseEntry(record[4:], q); err != nil {
+		return nil, fault(r.file, start, "queue record: %v", err)
+	}
+	if err := r.possible(start, q); err != nil {
+		return nil, err
+	}
+	r.todo, r.crc = q.QNum, 0
+	return q, nil
+}
+
+// possible refuses a number of messages that the rest of the file cannot hold.
+func (r *Reader) possible(start int64, q *Queue) error {
+	if r.left < 0 {
+		return nil
+	}
+	rest := int64(len(r.buf)-r.from) + r.left
+	if int64(q.QNum)*minRecord > rest {
+		return fault(r.file, start, "%s: %d messages in the remaining %d bytes", q, q.QNum, rest)
+	}
+	return nil
+}
+
+// Message reads the next message of the current queue; io.EOF after the last
+// one. The payload is valid until the next call.
+func (r *Reader) Message() (Payload, error) {
+	r.restore()
+	if r.todo == 0 {
+		return Payload{}, io.EOF
+	}
+	p := Payload{Offset: r.Offset(), r: r}
+	record, err := r.record("message")
+	if err != nil {
+		return Payload{}, err
+	}
+	if err := parseMessage(record[4:], &p.Message); err != nil {
+		return Payload{}, fault(r.file, p.Offset, "message record: %v", err)
+	}
+	if p.Type < 1 {
+		return Payload{}, fault(r.file, p.Offset, "message type %d is below 1", p.Type)
+	}
+	head, size := len(record), int(p.Size)
+	r.from -= head // keeps the record in the buffer
+	whole := head + size + padding(size)
+	if err := r.need(whole); err != nil {
+		return Payload{}, r.truncated(err, p.Offset, "message of %d bytes", size)
+	}
+	bytes := r.buf[r.from : r.from+whole]
+	r.crc = crc32.Update(r.crc, castagnoli, bytes)
+	p.buf = bytes[head-mtypeLen : head+size : head+size]
+	r.from += whole
+	r.todo--
+	return p, nil
+}
+
+// Bytes returns the payload.
+func (p *Payload) Bytes() []byte { return p.buf[mtypeLen:] }
+
+// Msgbuf returns the message as msgsnd(2) wants it: 8 bytes of mtype in native
+// byte order, then the payload. The mtype is written over the end of the
+// record in front of the payload, so that nothing is copied.
+func (p *Payload) Msgbuf() []byte {
+	p.r.clobbers = clobber{at: p.buf, was: [mtypeLen]byte(p.buf)}
+	binary.NativeEndian.PutUint64(p.buf, uint64(p.Type))
+	return p.buf
+}
+
+// restore puts back what Msgbuf wrote over: the bytes may be read again.
+func (r *Reader) restore() {
+	if r.clobbers.at != nil {
+		copy(r.clobbers.at, r.clobbers.was[:])
+		r.clobbers.at = nil
+	}
+}
+
+// record consumes a length and as many bytes; it returns both.
+func (r *Reader) record(what string) ([]byte, error) {
+	start := r.Offset()
+	if err := r.need(4); err != nil {
+		return nil, r.truncated(err, start, "length of a %s record", what)
+	}
+	length := binary.LittleEndian.Uint32(r.buf[r.from:])
+	if length > maxRecord || length < minRecord-4 {
+		return nil, fault(r.file, start, "%s record of %d bytes", what, length)
+	}
+	whole := 4 + int(length)
+	if err := r.need(whole); err != nil {
+		return nil, r.truncated(err, start, "%s record of %d bytes", what, length)
+	}
+	record := r.buf[r.from : r.from+whole]
+	r.from += whole
+	return record, nil
+}

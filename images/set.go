@@ -1,0 +1,186 @@
+package images
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Auto stands for the only number in a directory.
+const Auto = -1
+
+// Set is the complete checkpoint of one namespace in a directory: CRIU's files
+// and, where ipc-cr wrote it, the JSON file.
+type Set struct {
+	Dir      *Dir
+	Number   uint32
+	Manifest *Manifest // nil without a JSON file
+
+	opened []string
+}
+
+// Set finds the checkpoint of namespace number n, or of the only one with Auto.
+func (d *Dir) Set(n int64) (*Set, error) {
+	number, err := d.number(n)
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{Dir: d, Number: number}
+	if err := s.complete(); err != nil {
+		return nil, err
+	}
+	return s, s.readManifest()
+}
+
+func (d *Dir) number(n int64) (uint32, error) {
+	numbers, err := d.Numbers()
+	switch {
+	case err != nil:
+		return 0, err
+	case len(numbers) == 0:
+		return 0, fmt.Errorf("images directory %s: no image of an IPC namespace (%s-<N>.img): %w", d.path, VarKind, fs.ErrNotExist)
+	case n != Auto && !slices.Contains(numbers, uint32(n)):
+		return 0, fmt.Errorf("images directory %s: no images of namespace number %d, only of %s: %w", d.path, n, list(numbers), fs.ErrNotExist)
+	case n != Auto:
+		return uint32(n), nil
+	case len(numbers) > 1:
+		return 0, fmt.Errorf("images directory %s: images of %d namespaces: choose one of %s with --ns-id", d.path, len(numbers), list(numbers))
+	}
+	return numbers[0], nil
+}
+
+func list(numbers []uint32) string {
+	texts := make([]string, len(numbers))
+	for i, n := range numbers {
+		texts[i] = fmt.Sprint(n)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// complete refuses object files without ipcns-var, as CRIU does: they are what
+// an unfinished checkpoint leaves.
+func (s *Set) complete() error {
+	names, err := s.Dir.Holds(s.Number)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(names, FileName(VarKind, s.Number)) {
+		return fmt.Errorf("images directory %s: incomplete checkpoint: %s without %s",
+			s.Dir.path, strings.Join(names, ", "), FileName(VarKind, s.Number))
+	}
+	return nil
+}
+
+func (s *Set) readManifest() error {
+	name := ManifestName(s.Number)
+	f, _, err := s.Dir.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if s.Manifest, err = ReadManifest(s.Dir.join(name), f); err != nil {
+		return err
+	}
+	if s.Manifest.Number != s.Number {
+		return fault(s.Dir.join(name), 0, "is of namespace number %d", s.Manifest.Number)
+	}
+	return s.sameFiles()
+}
+
+// sameFiles compares the files that the JSON file names with those of the
+// directory. The names are compared and never opened.
+func (s *Set) sameFiles() error {
+	names, err := s.Dir.Holds(s.Number)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name != ManifestName(s.Number) && s.sum(name) == nil {
+			return s.changed(name, "is not in it")
+		}
+	}
+	for _, sum := range s.Manifest.Files {
+		if !slices.Contains(names, sum.Name) {
+			return s.changed(sum.Name, "is missing")
+		}
+	}
+	return nil
+}
+
+func (s *Set) changed(name, how string) error {
+	return fmt.Errorf("images directory %s: %q does not agree with %s: %s (if the images were changed on purpose, remove %[3]s)",
+		s.Dir.path, name, ManifestName(s.Number), how)
+}
+
+func (s *Set) sum(name string) *FileSum {
+	for i := range s.Manifest.Files {
+		if s.Manifest.Files[i].Name == name {
+			return &s.Manifest.Files[i]
+		}
+	}
+	return nil
+}
+
+// Path returns the path of a kind's file, for errors.
+func (s *Set) Path(kind string) string { return s.Dir.join(FileName(kind, s.Number)) }
+
+// Open opens the file of a kind. fs.ErrNotExist means that there was no object.
+func (s *Set) Open(kind string) (*os.File, int64, error) {
+	name := FileName(kind, s.Number)
+	s.opened = append(s.opened, name)
+	return s.Dir.Open(name)
+}
+
+// Unopened returns the names of the image files that Open was not asked for:
+// those of kinds that the caller does not know.
+func (s *Set) Unopened() ([]string, error) {
+	names, err := s.Dir.Holds(s.Number)
+	return slices.DeleteFunc(names, func(name string) bool {
+		return name == ManifestName(s.Number) || slices.Contains(s.opened, name)
+	}), err
+}
+
+// Check compares a kind's file, of which size bytes with this CRC-32C were
+// read, with the JSON file. Without one it is always right.
+func (s *Set) Check(kind string, size int64, crc Sum) error {
+	if s.Manifest == nil {
+		return nil
+	}
+	name := FileName(kind, s.Number)
+	want := s.sum(name)
+	switch {
+	case want == nil:
+		return s.changed(name, "is not in it")
+	case want.Size != size:
+		return s.changed(name, fmt.Sprintf("%d bytes instead of %d", size, want.Size))
+	case want.CRC32C != crc:
+		return s.changed(name, fmt.Sprintf("CRC-32C %s instead of %s", crc, want.CRC32C))
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// SumReader passes on what it reads and keeps the CRC-32C and the number of
+// bytes of it.
+type SumReader struct {
+	R    io.Reader
+	Size int64
+	CRC  Sum
+}
+
+// Read implements io.Reader.
+func (s *SumReader) Read(b []byte) (int, error) {
+	n, err := s.R.Read(b)
+	s.Size += int64(n)
+	s.CRC = Sum(Checksum(uint32(s.CRC), b[:n]))
+	return n, err
+}

@@ -1,0 +1,156 @@
+package nsenter_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { nstest.Main(m) }
+
+var (
+	progExit         = nstest.Program("exit", func([]string) {})
+	progWait         = nstest.Program("wait", waitForStdin)
+	progLeaderless   = nstest.Program("leaderless", endFirstThread)
+	progOwn          = nstest.Program("own", printOwn)
+	progSplit        = nstest.Program("split", threadElsewhere)
+	progUnprivileged = nstest.Program("unprivileged", tryAll)
+)
+
+// In init the main goroutine is on the first thread: endFirstThread needs it.
+func init() { runtime.LockOSThread() }
+
+func waitForStdin([]string) {
+	fmt.Println("ready")
+	os.Stdin.Read(make([]byte, 1))
+}
+
+func endFirstThread([]string) {
+	go func() {
+		waitForStdin(nil)
+		os.Exit(0)
+	}()
+	unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+}
+
+// threadElsewhere prints the id of a thread that is in a namespace of its own.
+func threadElsewhere([]string) {
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWIPC); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(unix.Gettid())
+		select {}
+	}()
+	os.Stdin.Read(make([]byte, 1))
+}
+
+// startReady starts a program and returns the first line it prints.
+func startReady(t *testing.T, ns *nsenter.Namespace, name string) (*nstest.Process, string) {
+	t.Helper()
+	p := nstest.Start(t, ns, name)
+	line, err := p.Stdout.ReadString('\n')
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return p, strings.TrimSpace(line)
+}
+
+func current(t *testing.T) *nsenter.Namespace {
+	t.Helper()
+	return opened(t)(nsenter.Current())
+}
+
+// opened checks the result of a function that opens, and closes it at the end.
+func opened(t *testing.T) func(*nsenter.Namespace, error) *nsenter.Namespace {
+	return func(n *nsenter.Namespace, err error) *nsenter.Namespace {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { n.Close() })
+		return n
+	}
+}
+
+func mustBeSame(t *testing.T, got, want *nsenter.Namespace) {
+	t.Helper()
+	if same, err := got.Same(want); err != nil || !same {
+		t.Fatalf("got %s, want %s (%v)", got, want, err)
+	}
+}
+
+// withoutPrivilege runs fn on a thread without capabilities.
+func withoutPrivilege(t *testing.T, fn func() error) error {
+	t.Helper()
+	return current(t).Run(func() error {
+		if err := dropPrivilege(); err != nil {
+			return err
+		}
+		return fn()
+	})
+}
+
+// dropPrivilege takes the thread's capabilities away, and by SECBIT_NOROOT from
+// the processes that it starts as root too.
+func dropPrivilege() error {
+	const secbitNoRoot = 1 // linux/securebits.h
+	if err := unix.Prctl(unix.PR_SET_SECUREBITS, secbitNoRoot, 0, 0, 0); err != nil {
+		return fmt.Errorf("set securebits: %w", err)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	if err := unix.Capset(&header, &none[0]); err != nil {
+		return fmt.Errorf("capset: %w", err)
+	}
+	return nil
+}
+
+func poll(t *testing.T, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !reached(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func procPath(pid int, rest string) string { return "/proc/" + strconv.Itoa(pid) + "/" + rest }
+
+func uidText(id uint32) string { return strconv.FormatUint(uint64(id), 10) }
+
+// statusField returns the rest of the line of /proc/PID/status that starts so.
+func statusField(status, name string) string {
+	_, rest, _ := strings.Cut(status, "\n"+name)
+	line, _, _ := strings.Cut(rest, "\n")
+	return line
+}
+
+// printOwn prints what the owner of the program's own namespace maps.
+func printOwn([]string) {
+	n, err := nsenter.New()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	o, err := n.Owner()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, root := o.UIDs.In(0)
+	_, overflow := o.UIDs.In(65534)
+	_, invalid := o.UIDs.In(4294967295)
+	fmt.Println(o.Own, root, overflow, invalid)
+}

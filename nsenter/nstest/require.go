@@ -1,0 +1,108 @@
+package nstest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// RequireEnv holds, separated by commas, the requirements that the machine is
+// known to meet: a test that would be skipped for one of them fails instead.
+const RequireEnv = "IPC_CR_REQUIRE"
+
+// requirements is the closed list. A check returns why the machine does not
+// meet it; each is made once a process.
+var requirements = map[string]func() error{
+	"userns": makesNamespaces,
+	"root":   sync.OnceValue(checkRoot),
+	"criu":   sync.OnceValue(checkCRIU),
+	"runc":   rootTool("runc"),
+	"crun":   rootTool("crun"),
+	"podman": rootTool("podman"),
+	"bpf":    sync.OnceValue(checkBPF),
+}
+
+// Require skips the test, with the reason, unless the machine meets all that is
+// named:
+//
+//	userns  this process can make IPC namespaces, as root or in a user namespace
+//	root    it is root in the initial user namespace, with CAP_SYS_ADMIN
+//	criu    root, and `criu check` passes
+//	runc, crun, podman  root, and the program is on PATH
+//	bpf     it can load a BPF program of type syscall
+//
+// The test fails instead if the environment variable IPC_CR_REQUIRE names the
+// missing one, or if what or the variable holds an unknown word.
+func Require(t testing.TB, what ...string) {
+	t.Helper()
+	demanded := demandedWords(t)
+	for _, word := range what {
+		check, known := requirements[word]
+		if !known {
+			t.Fatalf("nstest: unknown requirement %q", word)
+		}
+		err := check()
+		if err == nil {
+			continue
+		}
+		if slices.Contains(demanded, word) {
+			t.Fatalf("%s is required by %s: %v", word, RequireEnv, err)
+		}
+		t.Skipf("needs %s: %v", word, err)
+	}
+}
+
+// demandedWords refuses a misspelt word, which would demand nothing at all.
+func demandedWords(t testing.TB) []string {
+	t.Helper()
+	words := strings.FieldsFunc(os.Getenv(RequireEnv), func(r rune) bool { return r == ',' || r == ' ' })
+	for _, word := range words {
+		if _, known := requirements[word]; !known {
+			t.Fatalf("nstest: unknown requirement %q in %s", word, RequireEnv)
+		}
+	}
+	return words
+}
+
+// initialUserLink is what /proc shows of the user namespace the kernel starts
+// with: PROC_USER_INIT_INO of include/linux/proc_ns.h.
+const initialUserLink = "user:[4026531837]"
+
+func checkRoot() error {
+	if uid := os.Geteuid(); uid != 0 {
+		return fmt.Errorf("the effective uid is %d", uid)
+	}
+	link, err := os.Readlink("/proc/self/ns/user")
+	if err != nil {
+		return err
+	}
+	if link != initialUserLink {
+		return fmt.Errorf("root of %s only", link)
+	}
+	return makesNamespaces()
+}
+
+func checkCRIU() error {
+	if err := checkRoot(); err != nil {
+		return err
+	}
+	out, err := exec.Command("criu", "check").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("criu check: %w: %.200q", err, out)
+	}
+	return nil
+}
+
+func rootTool(name string) func() error {
+	return sync.OnceValue(func() error {
+		if err := checkRoot(); err != nil {
+			return err
+		}
+		_, err := exec.LookPath(name)
+		return err
+	})
+}

@@ -1,0 +1,151 @@
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
+)
+
+// CheckpointOptions says what to checkpoint and where to.
+type CheckpointOptions struct {
+	Kinds     []Kind
+	Namespace *nsenter.Namespace
+	Dir       string // images directory, made if its parent exists
+	Number    uint32 // of the namespace in the names of the files; CRIU's own dumps begin with 1
+	Freeze    bool   // stop every task of the namespace for the copy
+	Force     bool   // replace images of that number
+	Progress  Progress
+}
+
+// CheckpointReport is what a checkpoint did.
+type CheckpointReport struct {
+	Dir       string           `json:"images_dir"`
+	Number    uint32           `json:"ns_number"`
+	Namespace images.Source    `json:"namespace"`
+	Method    string           `json:"method"`
+	Objects   []Kept           `json:"objects"`
+	Files     []images.FileSum `json:"files"`
+	Attempts  int              `json:"attempts"`
+	Frozen    *Frozen          `json:"frozen,omitempty"`
+	Limits    []LimitChange    `json:"limits_raised,omitempty"`
+	Warnings  []string         `json:"warnings,omitempty"`
+	Duration  time.Duration    `json:"duration_ns"`
+}
+
+// methodCopy is the name of the copy with MSG_COPY.
+const methodCopy = "copy"
+
+// Checkpoint writes the images of a namespace into a directory. It changes no
+// object, and the directory holds afterwards either the complete checkpoint or
+// nothing that passes for one; a directory that holds images of the number is
+// refused unless Force is set.
+//
+// The copy is a state that the namespace really had: all tasks are stopped with
+// Freeze, else the kernel's time stamps prove that nothing changed meanwhile, and
+// a namespace that is never quiet for so long is refused.
+//
+// It needs CAP_SYS_ADMIN over the namespace to enter it (setns(2)), read
+// permission on every queue or CAP_IPC_OWNER, and with Freeze the right to trace
+// its tasks (ptrace(2)). A process that lives in the namespace need not enter it.
+func Checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, error) {
+	began := time.Now()
+	recovery := guard.Recover(ctx)
+	report, err := checkpoint(ctx, opt)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint %s: %w", opt.Namespace, err)
+	}
+	report.Warnings = append(append(recovery.Done, recovery.Warnings...), report.Warnings...)
+	report.Duration = time.Since(began)
+	return report, nil
+}
+
+func checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, error) {
+	t, err := newTarget(opt.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	if opt.Freeze && t.host {
+		return nil, errors.New("the host's IPC namespace is never frozen: checkpoint it without --freeze")
+	}
+	dir, err := images.MakeDir(opt.Dir)
+	if err != nil {
+		return nil, err
+	}
+	report, err := checkpointInto(ctx, t, dir, opt)
+	if err != nil {
+		dir.Abandon()
+		return nil, errors.Join(err, dir.Close())
+	}
+	return report, dir.Close()
+}
+
+func checkpointInto(ctx context.Context, t *target, dir *images.Dir, opt CheckpointOptions) (*CheckpointReport, error) {
+	if err := vacant(dir, opt); err != nil {
+		return nil, err
+	}
+	uid, gid, err := t.root()
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{target: t, opt: opt, dir: dir, uid: int(uid), gid: int(gid)}
+	stop := t.watch(opt.Progress, s.total.Load)
+	err = s.take(ctx)
+	stop()
+	if s.stage != nil {
+		defer s.stage.Discard()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.commit(uid)
+}
+
+// vacant locks the directory and refuses one that holds a checkpoint.
+func vacant(dir *images.Dir, opt CheckpointOptions) error {
+	if err := dir.Lock(); err != nil {
+		return err
+	}
+	if err := dir.Sweep(); err != nil {
+		return err
+	}
+	old, err := dir.Holds(opt.Number)
+	if err != nil || len(old) == 0 || opt.Force {
+		return err
+	}
+	return fmt.Errorf("images directory %s: holds images of namespace number %d already (%s): use another directory or --ns-id, or --force to replace them",
+		dir.Path(), opt.Number, strings.Join(old, ", "))
+}
+
+// commit names the files, and tells what was done.
+func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
+	source, err := s.source()
+	if err != nil {
+		return nil, err
+	}
+	manifest := &images.Manifest{
+		Format: images.ManifestFormat, Number: s.opt.Number,
+		Created: s.when, Boottime: s.boottime,
+		Namespace: source, Method: methodCopy, Objects: s.details,
+	}
+	if err := s.stage.Commit(manifest); err != nil {
+		return nil, err
+	}
+	if by, err := s.dir.WritableBy(rootUID); err == nil && by != "" {
+		s.warnings = append(s.warnings, fmt.Sprintf("images directory %s can be written by %s: whoever can write images decides what a restore makes of them", s.dir.Path(), by))
+	}
+	return &CheckpointReport{
+		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: source, Method: methodCopy,
+		Objects: s.sizes, Files: manifest.Files, Attempts: s.attempts,
+		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
+	}, nil
+}
+
+// objects is what the kinds tell for the JSON file.
+type objects = map[string]json.RawMessage

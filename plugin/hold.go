@@ -1,0 +1,68 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
+)
+
+// hold is the tasks of a namespace, stopped. A nil hold holds nobody.
+type hold struct {
+	tasks *freeze.Stopped
+	since time.Time
+	took  time.Duration
+	still *atomic.Bool // true while they are stopped
+}
+
+// stop stops every task of the target's namespace.
+func (t *target) stop(ctx context.Context) (*hold, error) {
+	h := &hold{since: time.Now(), still: &t.still}
+	h.still.Store(true)
+	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{
+		Exempt: func(pid int) bool { return pid == t.Limits.GuardPID() },
+	})
+	if err != nil {
+		h.still.Store(false)
+		return nil, err
+	}
+	h.tasks = tasks
+	return h, nil
+}
+
+// release lets the tasks go; a second call does nothing.
+func (h *hold) release() error {
+	if h == nil || h.took != 0 {
+		return nil
+	}
+	err := h.tasks.Release()
+	h.took = time.Since(h.since)
+	h.still.Store(false)
+	return err
+}
+
+// loose tells whether tasks of the namespace may run in spite of all.
+func (h *hold) loose() bool { return len(h.tasks.Report().Loose) > 0 }
+
+// report returns what was stopped, nil for nobody.
+func (h *hold) report() *Frozen {
+	if h == nil {
+		return nil
+	}
+	r := h.tasks.Report()
+	f := &Frozen{Tasks: r.Tasks, Unreadable: r.Unreadable, Duration: h.took}
+	for _, task := range r.Loose {
+		f.Loose = append(f.Loose, fmt.Sprintf("task %q (pid %d, tid %d): %s", task.Name, task.PID, task.TID, task.Why))
+	}
+	return f
+}
+
+// Frozen tells which tasks of a namespace were stopped, and for how long.
+type Frozen struct {
+	Tasks      int           `json:"tasks"`                // stopped threads
+	Duration   time.Duration `json:"duration_ns"`          // from the first one stopped to the last one let go
+	Unreadable int           `json:"unreadable,omitempty"` // tasks of which could not be read where they live
+	Loose      []string      `json:"loose,omitempty"`      // tasks of the namespace that were not ours to stop
+}

@@ -1,0 +1,166 @@
+package freeze
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// mustBlame stops the namespace in vain and returns the error.
+func mustBlame(t *testing.T, ns *nsenter.Namespace) *TaskError {
+	t.Helper()
+	s, err := All(context.Background(), ns.Inode(), Options{Timeout: 200 * time.Millisecond})
+	if err == nil {
+		t.Fatalf("all tasks stopped: %+v", s.Report())
+		s.Release()
+	}
+	var blamed *TaskError
+	if !errors.As(err, &blamed) {
+		t.Fatalf("err = %v, want a TaskError", err)
+	}
+	t.Log(err)
+	return blamed
+}
+
+func looseBy(r Report, why string) (tasks []Task) {
+	for _, task := range r.Loose {
+		if task.Why == why {
+			tasks = append(tasks, task)
+		}
+	}
+	return tasks
+}
+
+func TestStoppedUnderTracer(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	p := nstest.Start(t, ns, forkProgram, c.path, "1", "0")
+	c.waitMoved(t, 1)
+	loop := forkLoopOf(t, ns, p.PID())
+	tracer := nstest.Start(t, nil, traceProgram, fmt.Sprint(loop), "stop")
+	readLine(t, tracer)
+	s := mustStop(t, ns, Options{})
+	if loose := looseBy(s.Report(), WhyTraced); len(loose) != 1 || loose[0].TID != loop {
+		t.Errorf("loose: %+v, want tid %d", loose, loop)
+	}
+	c.mustRest(t)
+	mustRelease(t, s)
+	if err := tracer.Stop(); err != nil {
+		t.Error(err)
+	}
+	c.waitMoved(t, 1)
+}
+
+// forkLoopOf returns the process that forks, the program's only lasting child.
+func forkLoopOf(t *testing.T, ns *nsenter.Namespace, program int) (pid int) {
+	t.Helper()
+	for _, task := range tasksOf(t, ns.Inode()) {
+		if task.parent == program {
+			return task.pid
+		}
+	}
+	t.Fatalf("no child of %d", program)
+	return 0
+}
+
+func TestRunsUnderTracer(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	p := nstest.Start(t, ns, busyProgram, c.path, "1", "2")
+	c.waitMoved(t, 1)
+	tracer := nstest.Start(t, nil, traceProgram, fmt.Sprint(p.PID()), "run")
+	readLine(t, tracer)
+	blamed := mustBlame(t, ns)
+	if want := fmt.Sprintf("(pid %d) and runs", tracer.PID()); !strings.Contains(blamed.Error(), want) || blamed.Task.TID != p.PID() {
+		t.Errorf("err = %v, want %q of tid %d", blamed, want, p.PID())
+	}
+	c.waitMoved(t, 1)
+	if err := tracer.Stop(); err != nil {
+		t.Error(err)
+	}
+	mustBeFree(t, ns.Inode())
+}
+
+// lease is a program whose execution waits for as long as the test has it under
+// a lease (fcntl(2), F_SETLEASE): opening it waits for the holder.
+type lease struct{ *os.File }
+
+func newLease(t *testing.T) lease {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "leased")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
+	}
+	return lease{f}
+}
+
+// waitOpened waits until somebody executes the program: its parent is in vfork
+// then. The kernel shows the holder what the lease is to become.
+func (l lease) waitOpened(t *testing.T) {
+	t.Helper()
+	eventually(t, "somebody opens the leased program", func() bool {
+		kind, err := unix.FcntlInt(l.Fd(), unix.F_GETLEASE, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return kind != unix.F_WRLCK
+	})
+}
+
+func TestVforkOfStoppedChild(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	l := newLease(t)
+	p := nstest.Start(t, ns, vforkProgram, c.path, l.Name(), "0")
+	l.waitOpened(t)
+	s := mustStop(t, ns, Options{})
+	if loose := looseBy(s.Report(), WhyVfork); len(loose) != 1 || loose[0].PID != p.PID() {
+		t.Errorf("loose: %+v, want one thread of %d", loose, p.PID())
+	}
+	c.mustRest(t)
+	l.Close()
+	mustRelease(t, s)
+	if line := readLine(t, p); line != "started" {
+		t.Errorf("the parent said %q", line)
+	}
+	mustBeFree(t, ns.Inode())
+}
+
+// TestVforkOfRunningChild has the child in another namespace, where it is not
+// ours to stop.
+func TestVforkOfRunningChild(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	l := newLease(t)
+	p := nstest.Start(t, ns, vforkProgram, c.path, l.Name(), fmt.Sprint(unix.CLONE_NEWIPC))
+	l.waitOpened(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := All(ctx, ns.Inode(), Options{Timeout: deadline}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("err = %v, want %v", err, context.DeadlineExceeded)
+	}
+	c.waitMoved(t, 1)
+	blamed := mustBlame(t, ns)
+	if blamed.Task.PID != p.PID() || !strings.Contains(blamed.Error(), "in uninterruptible sleep (wchan ") {
+		t.Errorf("err = %v, want a thread of %d in uninterruptible sleep", blamed, p.PID())
+	}
+	l.Close()
+	if line := readLine(t, p); line != "started" {
+		t.Errorf("the parent said %q", line)
+	}
+	mustBeFree(t, ns.Inode())
+	c.waitMoved(t, 1)
+}

@@ -1,0 +1,91 @@
+package freeze
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// hostInode is the initial IPC namespace's inode number: PROC_IPC_INIT_INO of
+// include/linux/proc_ns.h.
+const hostInode = 0xEFFFFFFF
+
+// defaultTimeout is how long one task may take to stop if Options has no say.
+const defaultTimeout = 2 * time.Second
+
+// ErrHost is returned for the host's IPC namespace: stopping all of its tasks
+// would stop the machine.
+var ErrHost = errors.New("the host's ipc namespace is never stopped")
+
+// Options says whom to spare and how long to wait.
+type Options struct {
+	// Exempt reports processes that are never stopped, beside the calling
+	// process and its ancestors (nil: none). It is asked anew in each round,
+	// from a goroutine of its own, with the pid as /proc shows it.
+	Exempt func(pid int) bool
+	// Timeout is how long one task may take to stop; 0 means 2 s.
+	Timeout time.Duration
+}
+
+// Report says what was stopped and what was not, as All found it.
+type Report struct {
+	Tasks      int // threads held
+	Rounds     int // how often all of /proc was gone over
+	Unreadable int // tasks whose ns/ipc link could not be read (EACCES)
+	// Loose are tasks of the namespace that are not held but may run again
+	// without us, by pid and tid.
+	Loose []Task
+}
+
+// Stopped is the set of tasks held. It must be released: the tasks stand still
+// until then, or until the process ends.
+type Stopped struct {
+	thread *thread
+	report Report
+}
+
+// All stops every task whose ns/ipc link reads "ipc:[inode]" and returns when
+// a whole round over /proc found nobody new and all stand still. ctx bounds
+// All alone: once it has returned, the tasks are held until Release.
+//
+// On an error all tasks have been let go again. It is a *TaskError if one task
+// is to blame (it does not stop, it runs under another tracer, or EPERM or
+// EACCES: no right to trace it), ctx's own if that ended it, and ErrHost for
+// the host's namespace.
+func All(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
+	s, err := all(ctx, inode, opt)
+	if err != nil {
+		return nil, fmt.Errorf("stop the tasks of ipc:[%d]: %w", inode, err)
+	}
+	return s, nil
+}
+
+func all(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
+	if inode == hostInode {
+		return nil, ErrHost
+	}
+	if opt.Timeout <= 0 {
+		opt.Timeout = defaultTimeout
+	}
+	proc, err := openProc()
+	if err != nil {
+		return nil, err
+	}
+	h := newHolder(proc, inode, opt)
+	t, err := startThread(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	return &Stopped{thread: t, report: h.report()}, nil
+}
+
+// Release lets all tasks go. The signals that arrived meanwhile are delivered,
+// a job-stopped task stays stopped unless it got SIGCONT. When it returns no
+// task is traced by the caller any more. A second Release does nothing and
+// returns what the first did. It fails only if the tracing thread does not end,
+// which then leaves tasks stopped that had been frozen by their cgroup.
+func (s *Stopped) Release() error { return s.thread.end() }
+
+// Report returns what All found. It stays valid after Release.
+func (s *Stopped) Report() Report { return s.report }

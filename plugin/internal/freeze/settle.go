@@ -1,0 +1,82 @@
+package freeze
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// How long settle sleeps between two looks, and after which time it asks why a
+// task has not stopped yet, in ns.
+const (
+	shortNap   = int64(20 * time.Microsecond)
+	longNap    = int64(time.Millisecond)
+	firstDoubt = time.Millisecond
+	maxDoubt   = 50 * time.Millisecond
+)
+
+// settle waits until every member stands still and tells whether anything
+// changed against the last time.
+func (h *holder) settle(ctx context.Context) (moved bool, err error) {
+	waiting := h.doubtAll()
+	began, doubt := time.Now(), firstDoubt
+	for ns := shortNap; ; ns = min(2*ns, longNap) {
+		waiting = h.lookAt(waiting, &moved)
+		if len(waiting) == 0 {
+			return moved, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return moved, err
+		}
+		if time.Since(began) >= doubt {
+			if err := h.explainAll(waiting); err != nil {
+				return moved, err
+			}
+			if h.allStill(waiting) {
+				return moved, nil
+			}
+			began, doubt = time.Now(), min(2*doubt, maxDoubt)
+		}
+		nap(ns)
+	}
+}
+
+// doubtAll returns all members; what was true of those that stand still for
+// another reason than ours has to be found true again.
+func (h *holder) doubtAll() []*member {
+	h.fresh = h.fresh[:0]
+	all := make([]*member, 0, len(h.members))
+	for _, m := range h.members {
+		if m.why != "" {
+			m.why, m.since = "", time.Now()
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func (h *holder) allStill(members []*member) bool {
+	return len(h.fresh) == 0 && !slices.ContainsFunc(members, func(m *member) bool {
+		return h.knows(m) && !m.still()
+	})
+}
+
+// lookAt returns those of members that have not stopped, and the children just
+// born to them.
+func (h *holder) lookAt(members []*member, moved *bool) []*member {
+	waiting := members[:0]
+	for _, m := range members {
+		if h.knows(m) && m.seized && h.look(m) {
+			*moved = true
+		}
+		if h.knows(m) && !m.stopped && !m.ended {
+			waiting = append(waiting, m)
+		}
+	}
+	if len(h.fresh) > 0 {
+		*moved = true
+		waiting = append(waiting, h.fresh...)
+		h.fresh = h.fresh[:0]
+	}
+	return waiting
+}

@@ -1,0 +1,75 @@
+package freeze
+
+import (
+	"strconv"
+	"testing"
+
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// TestStorms stops namespaces whose tasks come and go as fast as they can.
+func TestStorms(t *testing.T) {
+	storms := []struct {
+		name, program string
+		args          []string
+	}{
+		{"forks", forkProgram, []string{"64", "0"}},
+		{"untraced forks", forkProgram, []string{"16", strconv.Itoa(unix.CLONE_UNTRACED)}},
+		{"forks out of the namespace", forkProgram, []string{"8", strconv.Itoa(unix.CLONE_NEWIPC)}},
+		{"threads", threadProgram, []string{"16"}},
+		{"spawns", spawnProgram, []string{"16"}},
+		{"exec in a thread", execProgram, nil},
+	}
+	for _, storm := range storms {
+		t.Run(storm.name, func(t *testing.T) {
+			ns, c := nstest.Fresh(t), newCounters(t)
+			nstest.Start(t, ns, storm.program, append([]string{c.path}, storm.args...)...)
+			c.waitMoved(t, 100)
+			for range 20 {
+				s := mustStop(t, ns, Options{})
+				mustHoldStorm(t, ns.Inode(), s)
+				c.mustRest(t)
+				mustRelease(t, s)
+				mustBeFree(t, ns.Inode())
+				c.waitMoved(t, 10)
+			}
+		})
+	}
+}
+
+// mustHoldStorm fails if a task of the namespace can run, or one outside is
+// held. Each task in a vfork that was under way is loose.
+func mustHoldStorm(t *testing.T, inode uint64, s *Stopped) {
+	t.Helper()
+	loose := map[int]string{}
+	for _, task := range s.Report().Loose {
+		loose[task.TID] = task.Why
+	}
+	inside := tasksOf(t, inode)
+	for _, task := range inside {
+		if loose[task.tid] == WhyVfork && task.state == 'D' && task.tracer == s.thread.h.tid {
+			continue
+		}
+		if task.state != 't' || task.tracer != s.thread.h.tid {
+			t.Errorf("pid %d tid %d is in state %c, traced by %d, loose %q", task.pid, task.tid, task.state, task.tracer, loose[task.tid])
+		}
+	}
+	if n := s.Report().Tasks + len(loose); n != len(inside) {
+		t.Errorf("%d tasks in the report, %d in the namespace", n, len(inside))
+	}
+	mustHoldNobodyOutside(t, inode, s)
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// mustHoldNobodyOutside: children born into another namespace are seized too.
+func mustHoldNobodyOutside(t *testing.T, inode uint64, s *Stopped) {
+	t.Helper()
+	for _, task := range tasksBut(t, inode) {
+		if task.tracer == s.thread.h.tid {
+			t.Errorf("pid %d tid %d, outside of the namespace, is held", task.pid, task.tid)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package freeze
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// walk is one round over /proc.
+type walk struct {
+	proc  *procfs
+	found func(pid, tid int, link []byte) error // link is valid only during the call
+
+	unreadable int  // tasks whose link is EACCES
+	inside     int  // calls of found for the process at hand that had a match
+	ragged     bool // a listing of threads of a matching process may lack some
+}
+
+// run calls found for each task whose link can be read. Zombies have none.
+func (w *walk) run(ctx context.Context) error {
+	if _, err := unix.Seek(w.proc.fd, 0, unix.SEEK_SET); err != nil {
+		return fmt.Errorf("rewind /proc: %w", err)
+	}
+	return eachNumber(w.proc.fd, w.proc.pids, func(pid int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return w.process(pid)
+	})
+}
+
+// process spares the usual process, which has one thread, the listing.
+func (w *walk) process(pid int) error {
+	w.inside = 0
+	n := w.proc.threads(pid)
+	if n == 1 {
+		return w.task(pid, pid)
+	}
+	fd, err := w.proc.openTask(pid, "task")
+	if err != nil {
+		return nil // the process has ended
+	}
+	defer unix.Close(fd)
+	listed := 0
+	err = eachNumber(fd, w.proc.tids, func(tid int) error {
+		listed++
+		return w.task(pid, tid)
+	})
+	// A thread that ends in the middle of a getdents call ends the listing
+	// (next_tid in fs/proc/base.c).
+	if w.inside > 0 && listed < n {
+		w.ragged = true
+	}
+	if ended(err) {
+		return nil
+	}
+	return err
+}
+
+func (w *walk) task(pid, tid int) error {
+	link, err := w.proc.ipcLink(tid)
+	switch {
+	case err == nil:
+		return w.found(pid, tid, link)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		w.unreadable++
+	}
+	return nil
+}
+
+func ended(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)
+}
+
+// Offsets in struct linux_dirent64 of include/linux/dirent.h.
+const (
+	direntReclen = 16
+	direntName   = 19
+)
+
+// eachNumber lists a directory and calls visit for each name that is a number.
+func eachNumber(fd int, buf []byte, visit func(n int) error) error {
+	for {
+		n, err := unix.Getdents(fd, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("list /proc: getdents64: %w", err)
+		}
+		if n == 0 {
+			return nil
+		}
+		if err := eachDirent(buf[:n], visit); err != nil {
+			return err
+		}
+	}
+}
+
+func eachDirent(buf []byte, visit func(n int) error) error {
+	for len(buf) > direntName {
+		reclen := int(binary.NativeEndian.Uint16(buf[direntReclen:]))
+		if reclen <= direntName || reclen > len(buf) {
+			return nil
+		}
+		if n := leadingNumber(buf[direntName:reclen]); n > 0 {
+			if err := visit(n); err != nil {
+				return err
+			}
+		}
+		buf = buf[reclen:]
+	}
+	return nil
+}
+
+// leadingNumber reads a NUL-terminated name; 0 if it is not a number.
+func leadingNumber(name []byte) int {
+	n := 0
+	for _, c := range name {
+		switch {
+		case c == 0:
+			return n
+		case c < '0' || c > '9' || n > 1<<30:
+			return 0
+		}
+		n = 10*n + int(c-'0')
+	}
+	return 0
+}

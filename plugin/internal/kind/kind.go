@@ -1,0 +1,144 @@
+// Package kind is the contract between the engine (package plugin) and the
+// kinds of IPC objects (packages plugin/msgq, plugin/ipcvar). The engine goes
+// over a slice of kinds and knows none by name; a kind knows its objects and
+// its image file and nothing of the order of events.
+package kind
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/limits"
+)
+
+// ErrChanged says that objects changed while they were read: what was read is
+// worth nothing, another try may succeed.
+var ErrChanged = errors.New("changed while it was copied")
+
+// Target is the namespace that an operation works on.
+type Target struct {
+	Space  kernel.Space
+	Owner  *nsenter.Owner // for the ids in images
+	Limits *limits.Keeper
+	Done   *Progress
+}
+
+// Kind is one kind of IPC objects, with the image file that holds it.
+type Kind interface {
+	// Name is the kind's name in reports and in the JSON file.
+	Name() string
+	// Survey reads the state of all objects, without their content.
+	Survey(k kernel.Kernel) (Survey, error)
+	// Load checks the kind's image whole, and changes nothing. A missing file
+	// is an image without objects.
+	Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (Image, error)
+}
+
+// Survey is the state of all objects of a kind at one moment.
+type Survey interface {
+	// Diff names the first difference to a later survey. It wraps ErrChanged.
+	Diff(later Survey) error
+	// Busy names an object that changed in the seconds from since to until, both
+	// included, by the kernel's own time stamps; "" if there is none.
+	Busy(since, until int64) string
+	// Size is how much there is to copy, for progress.
+	Size() Size
+	// Copy writes the image of what was surveyed, and leaves every object as it
+	// is. It may call Target.Space.Run for more threads. An error that wraps
+	// ErrChanged asks for another try.
+	Copy(ctx context.Context, t *Target, k kernel.Kernel, stage *images.Stage) (json.RawMessage, error)
+}
+
+// Image is the checked image of a kind.
+type Image interface {
+	// Size is how much there is to restore.
+	Size() Size
+	// Plan compares the image with the live namespace and decides, object by
+	// object, what is to be done. It changes nothing.
+	Plan(ctx context.Context, t *Target, k kernel.Kernel, policy Policy) (Plan, error)
+}
+
+// Policy says what to do about an object that stands in the way.
+type Policy int
+
+// The policies of --on-conflict.
+const (
+	Fail Policy = iota
+	Adopt
+	Replace
+)
+
+// Situation is what the plans of all kinds together amount to.
+type Situation struct {
+	// Empty: the namespace holds nothing but leftovers of a killed restore and
+	// objects equal to the image's, so its limits become the image's.
+	Empty bool
+	Needs Needs
+}
+
+// Needs is the least value of each sysctl with which objects can be made.
+type Needs map[string]int64
+
+// Merge raises n to what other needs.
+func (n Needs) Merge(other Needs) {
+	for name, value := range other {
+		n[name] = max(n[name], value)
+	}
+}
+
+// Plan is what a restore is going to do for a kind. The engine calls Begin,
+// Make and Seal in this order, and Undo when anything fails before the first
+// Seal.
+type Plan interface {
+	// Steps tells for each object what happens to it.
+	Steps() []Step
+	// Needs is what Make will need of the namespace's limits.
+	Needs() Needs
+	// Strangers counts the objects in the namespace that are neither leftovers
+	// nor equal to the image's.
+	Strangers() int
+	// Begin is called once for each kind before the first Make.
+	Begin(k kernel.Kernel, t *Target, s Situation) error
+	// Make makes the objects, closed to everybody else.
+	Make(ctx context.Context, t *Target, k kernel.Kernel) error
+	// Check looks once more at what Make made.
+	Check(t *Target, k kernel.Kernel) error
+	// Seal opens the objects: owner, mode and limits become the image's.
+	Seal(t *Target, k kernel.Kernel) error
+	// Undo removes what Make made, newest first.
+	Undo(k kernel.Kernel) error
+}
+
+// Action is what a restore does about one object.
+type Action string
+
+// The actions. Make makes an object that is not there; Remake removes the
+// leftover of a killed restore and makes it anew; Keep leaves an equal object
+// alone, Adopted one that only resembles the image's; Replaced removes what is
+// in the way. Conflict means that the policy forbids to go on.
+const (
+	Make     Action = "make"
+	Remake   Action = "remake"
+	Keep     Action = "keep"
+	Adopted  Action = "adopt"
+	Replaced Action = "replace"
+	Conflict Action = "conflict"
+)
+
+// Step is an action with its object.
+type Step struct {
+	Object string `json:"object"` // "queue 4242 (key 0x1234)"
+	Action Action `json:"action"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Size counts what is copied or restored.
+type Size struct {
+	Objects  int   `json:"objects"`
+	Messages int64 `json:"messages"`
+	Bytes    int64 `json:"bytes"` // of payload
+}

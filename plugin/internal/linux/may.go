@@ -1,0 +1,62 @@
+package linux
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/creds"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+)
+
+func (t *thread) MayRestore(creators []kernel.Creator) error {
+	if err := t.openNextID(); err != nil {
+		return err
+	}
+	// A capability in a parent user namespace counts in the child's as well
+	// (user_namespaces(7)), so the thread's own set decides.
+	held, err := Capabilities()
+	if err != nil {
+		return err
+	}
+	if held&(1<<unix.CAP_IPC_OWNER) == 0 {
+		return fmt.Errorf("fill queues before anybody else can use them: needs CAP_IPC_OWNER: %w", unix.EPERM)
+	}
+	for _, creator := range creators {
+		if creator == t.self {
+			continue
+		}
+		if err := creds.As(creator.UID, creator.GID, func() error { return nil }); err != nil {
+			return fmt.Errorf("create queues as uid %d, gid %d (needs CAP_SETUID, CAP_SETGID, CAP_SETPCAP and ids that are mapped here): %w",
+				creator.UID, creator.GID, err)
+		}
+	}
+	return nil
+}
+
+// Capabilities returns the effective set of the calling thread.
+func Capabilities() (uint64, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return 0, os.NewSyscallError("capget", err)
+	}
+	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
+}
+
+var indexBits = sync.OnceValue(func() int {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err == nil {
+		for word := range strings.FieldsSeq(string(line)) {
+			if word == "ipcmni_extend" {
+				return 24 // IPCMNI_EXTEND_SHIFT
+			}
+		}
+	}
+	return 15 // IPCMNI_SHIFT
+})
+
+func (t *thread) IndexBits() int { return indexBits() }

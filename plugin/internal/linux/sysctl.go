@@ -1,0 +1,78 @@
+package linux
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/creds"
+)
+
+const nextIDName = "kernel.msg_next_id"
+
+// sysctlPath follows sysctl(8): dots become slashes. The file acts on the IPC
+// namespace of the thread that opens it (ipc/ipc_sysctl.c, set_lookup).
+func sysctlPath(name string) string {
+	return "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
+}
+
+func (t *thread) Sysctl(name string) ([]int64, error) {
+	fd, err := unix.Open(sysctlPath(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open sysctl %s: %w", name, err)
+	}
+	defer unix.Close(fd)
+	var buf [128]byte // kernel.sem, the longest, holds four numbers
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return nil, fmt.Errorf("read sysctl %s: %w", name, err)
+	}
+	fields := strings.Fields(string(buf[:n]))
+	values := make([]int64, len(fields))
+	for i, field := range fields {
+		if values[i], err = parseSysctl(field); err != nil {
+			return nil, fmt.Errorf("read sysctl %s: %w", name, err)
+		}
+	}
+	return values, nil
+}
+
+// parseSysctl reads a signed or an unsigned 64-bit number: kernel.shmmax is an
+// unsigned long, and its default is close to the largest one. The bits are
+// what counts.
+func parseSysctl(field string) (int64, error) {
+	if strings.HasPrefix(field, "-") {
+		return strconv.ParseInt(field, 10, 64)
+	}
+	value, err := strconv.ParseUint(field, 10, 64)
+	return int64(value), err
+}
+
+func (t *thread) SetSysctl(name string, value int64) error {
+	err := setSysctl(name, value)
+	if t.root == nil || (!errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM)) {
+		return err
+	}
+	return creds.As(t.root.UID, t.root.GID, func() error { return setSysctl(name, value) })
+}
+
+func setSysctl(name string, value int64) error {
+	fd, err := unix.Open(sysctlPath(name), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open sysctl %s for writing: %w", name, err)
+	}
+	defer unix.Close(fd)
+	return writeSysctl(fd, name, value)
+}
+
+// writeSysctl writes at offset 0, where the kernel wants the whole value
+// (kernel.sysctl_writes_strict).
+func writeSysctl(fd int, name string, value int64) error {
+	if _, err := unix.Pwrite(fd, strconv.AppendInt(nil, value, 10), 0); err != nil {
+		return fmt.Errorf("write %d to sysctl %s: %w", value, name, err)
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package ipcvar
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+)
+
+// image is a checked ipcns-var image.
+type image struct {
+	vars *images.Vars
+}
+
+// limit is one of the sysctls that a restore sets.
+type limit struct {
+	name  string
+	value int64
+}
+
+// limits are the sysctls that bound message queues.
+func (img *image) limits() []limit {
+	return []limit{
+		{"kernel.msgmax", int64(img.vars.MsgMax)},
+		{"kernel.msgmnb", int64(img.vars.MsgMnb)},
+		{"kernel.msgmni", int64(img.vars.MsgMni)},
+	}
+}
+
+// maxMsgmni is the most that any kernel takes for msgmni (IPCMNI_EXTEND,
+// ipc/util.h).
+const maxMsgmni = 1 << 24
+
+// bounds refuses values that no kernel takes.
+func bounds(v *images.Vars) error {
+	switch {
+	case v.MsgMax > math.MaxInt32:
+		return fmt.Errorf("msgmax %d is above %d", v.MsgMax, math.MaxInt32)
+	case v.MsgMnb > math.MaxInt32:
+		return fmt.Errorf("msgmnb %d is above %d", v.MsgMnb, math.MaxInt32)
+	case v.MsgMni > maxMsgmni:
+		return fmt.Errorf("msgmni %d is above %d", v.MsgMni, maxMsgmni)
+	}
+	return nil
+}
+
+// Size implements kind.Image.
+func (img *image) Size() kind.Size { return kind.Size{} }
+
+// Plan implements kind.Image.
+func (img *image) Plan(_ context.Context, _ *kind.Target, k kernel.Kernel, _ kind.Policy) (kind.Plan, error) {
+	if most := uint32(1) << k.IndexBits(); img.vars.MsgMni > most {
+		return nil, fmt.Errorf("set kernel.msgmni to %d: this kernel's most is %d (see ipcmni_extend in kernel-parameters)", img.vars.MsgMni, most)
+	}
+	return &plan{image: img}, nil
+}
+
+// plan sets the limits: raised before the first object is made, and as the image
+// says when the last one is complete. It makes no objects.
+type plan struct {
+	image *image
+	empty bool
+}
+
+// Steps implements kind.Plan.
+func (p *plan) Steps() []kind.Step { return nil }
+
+// Needs implements kind.Plan.
+func (p *plan) Needs() kind.Needs { return nil }
+
+// Strangers implements kind.Plan.
+func (p *plan) Strangers() int { return 0 }
+
+// Begin implements kind.Plan. In an empty namespace the limits become the
+// image's, elsewhere they are raised only as far as the objects need.
+func (p *plan) Begin(k kernel.Kernel, t *kind.Target, s kind.Situation) error {
+	p.empty = s.Empty
+	for _, l := range p.image.limits() {
+		if err := t.Limits.Raise(k, l.name, s.Needs[l.name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Make implements kind.Plan.
+func (p *plan) Make(context.Context, *kind.Target, kernel.Kernel) error { return nil }
+
+// Check implements kind.Plan.
+func (p *plan) Check(*kind.Target, kernel.Kernel) error { return nil }
+
+// Seal implements kind.Plan: the limits come last, because they may be lower
+// than what the objects needed.
+func (p *plan) Seal(t *kind.Target, k kernel.Kernel) error {
+	if !p.empty {
+		return nil
+	}
+	for _, l := range p.image.limits() {
+		if err := t.Limits.Keep(k, l.name, l.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Undo implements kind.Plan: the engine's Keeper puts the limits back.
+func (p *plan) Undo(kernel.Kernel) error { return nil }

@@ -1,0 +1,184 @@
+package msgq
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+)
+
+// inMemory is the largest image that is read once and kept. A larger one is read
+// twice: checked whole first, then again while the queues are filled, and what
+// is read again is checked again.
+const inMemory = 8 << 20
+
+// image is a checked ipcns-msg image.
+type image struct {
+	source  source
+	records []record
+	size    kind.Size
+}
+
+// record is a queue of the image: where it stands and what to make of it.
+type record struct {
+	images.Queue
+	offset, length int64
+	sum            uint32 // CRC-32C of the messages, as they stand in the image
+	bytes          int64  // of payload
+	longest        uint32 // bytes of the longest message
+
+	owner, creator kernel.Creator // as the caller's user namespace knows them
+}
+
+// source gives parts of the file.
+type source struct {
+	path string
+	data []byte   // the whole file, or
+	file *os.File // the file, never closed: the process or the collector does it
+}
+
+// Load implements kind.Kind.
+func (Kind) Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (kind.Image, error) {
+	file, size, err := set.Open(images.MsgKind)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &image{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	img := &image{source: source{path: set.Path(images.MsgKind), file: file}}
+	if err := img.load(ctx, set, size); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return img, img.complete(owner)
+}
+
+// load reads the whole image, and by that checks it.
+func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
+	sum := &images.SumReader{R: io.NewSectionReader(img.source.file, 0, size)}
+	var from io.Reader = sum
+	if size <= inMemory {
+		data := make([]byte, size)
+		if n, err := io.ReadFull(sum, data); err != nil {
+			return fmt.Errorf("read %s at offset %d: %w", img.source.path, n, err)
+		}
+		img.source.data = data
+		from = bytes.NewReader(data)
+	}
+	r, err := images.NewReader(img.source.path, from, size)
+	if err != nil {
+		return err
+	}
+	for {
+		err := img.scan(ctx, r)
+		if errors.Is(err, io.EOF) {
+			return set.Check(images.MsgKind, sum.Size, sum.CRC)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// scan reads one queue; io.EOF after the last.
+func (img *image) scan(ctx context.Context, r *images.Reader) error {
+	offset := r.Offset()
+	q, err := r.Queue()
+	if err != nil {
+		return err
+	}
+	rec := record{Queue: *q, offset: offset}
+	if err := valid(q); err != nil {
+		return &images.FormatError{File: img.source.path, Offset: offset, Reason: err.Error()}
+	}
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		m, err := r.Message()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", q, err)
+		}
+		rec.bytes += int64(m.Size)
+		rec.longest = max(rec.longest, m.Size)
+	}
+	rec.sum, rec.length = r.Sum(), r.Offset()-offset
+	img.records = append(img.records, rec)
+	img.size.Objects++
+	img.size.Messages += int64(q.QNum)
+	img.size.Bytes += rec.bytes
+	return nil
+}
+
+// valid refuses what no kernel has.
+func valid(q *images.Queue) error {
+	switch {
+	case q.ID > math.MaxInt32:
+		return fmt.Errorf("queue id %d is above %d", q.ID, math.MaxInt32)
+	case q.Mode > 0o777:
+		return fmt.Errorf("%s: mode %#o has more than permission bits", q, q.Mode)
+	}
+	return nil
+}
+
+// complete checks what concerns more than one queue, and the owners.
+func (img *image) complete(owner *nsenter.Owner) error {
+	ids := make(map[uint32]int64, len(img.records))
+	keys := make(map[uint32]int64, len(img.records))
+	for i := range img.records {
+		r := &img.records[i]
+		if first, twice := ids[r.ID]; twice {
+			return img.fault(r, "queue id %d stands at offset %d already", r.ID, first)
+		}
+		if first, twice := keys[r.Key]; twice && r.Key != 0 {
+			return img.fault(r, "queue key %#x stands at offset %d already", r.Key, first)
+		}
+		ids[r.ID], keys[r.Key] = r.offset, r.offset
+		var err error
+		if r.owner, r.creator, err = mapOut(&r.Queue, owner); err != nil {
+			return img.fault(r, "%s: %v", &r.Queue, err)
+		}
+	}
+	return nil
+}
+
+func (img *image) fault(r *record, format string, args ...any) error {
+	return &images.FormatError{File: img.source.path, Offset: r.offset, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Size implements kind.Image.
+func (img *image) Size() kind.Size { return img.size }
+
+// reader reads one queue again, up to its messages. It must be the one that was
+// checked.
+func (s *source) reader(r *record, buffer *images.Reader) (*images.Reader, error) {
+	if s.data != nil {
+		buffer.ResetBytes(s.path, s.data[r.offset:r.offset+r.length], r.offset)
+	} else {
+		buffer.Reset(s.path, io.NewSectionReader(s.file, r.offset, r.length), r.offset, r.length)
+	}
+	q, err := buffer.Queue()
+	if err != nil {
+		return nil, err
+	}
+	if *q != r.Queue {
+		return nil, s.altered(r)
+	}
+	return buffer, nil
+}
+
+func (s *source) altered(r *record) error {
+	return &images.FormatError{File: s.path, Offset: r.offset, Reason: fmt.Sprintf("%s: the image changed while it was being restored", &r.Queue)}
+}

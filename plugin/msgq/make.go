@@ -1,0 +1,197 @@
+package msgq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+)
+
+// Make implements kind.Plan. Queues are created one after the other, because
+// each takes its id from the one msg_next_id of the namespace; they are filled
+// on several threads.
+func (p *plan) Make(ctx context.Context, t *kind.Target, k kernel.Kernel) error {
+	c := creation{k: k, natural: natural{empty: p.live == 0}}
+	for i := range p.steps {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if s := &p.steps[i]; s.makes() {
+			if err := c.create(s); err != nil {
+				return fmt.Errorf("restore %s: %w", &s.Queue, err)
+			}
+		}
+	}
+	return p.eachMade(t, k, func() func(kernel.Kernel, *step) error {
+		f := &filler{ctx: ctx, source: &p.image.source, progress: t.Done}
+		return f.fill
+	})
+}
+
+// eachMade calls a function for every queue that this run made, on several
+// threads where there are several queues. begin is called once on each thread.
+func (p *plan) eachMade(t *kind.Target, k kernel.Kernel, begin func() func(kernel.Kernel, *step) error) error {
+	shares := split(len(p.steps), func(i int) (bytes, messages int) {
+		return int(p.steps[i].bytes), int(p.steps[i].QNum)
+	})
+	return onThreads(k, t.Space, shares, func() worker {
+		return &stepper{steps: p.steps, call: begin()}
+	}, func(error) {})
+}
+
+// stepper is a worker over steps.
+type stepper struct {
+	steps []step
+	call  func(kernel.Kernel, *step) error
+}
+
+func (w *stepper) work(k kernel.Kernel, s share) error {
+	for i := s.from; i < s.to; i++ {
+		if !w.steps[i].done {
+			continue
+		}
+		if err := w.call(k, &w.steps[i]); err != nil {
+			return fmt.Errorf("restore %s: %w", &w.steps[i].Queue, err)
+		}
+	}
+	return nil
+}
+
+// creation creates queues with the ids they had.
+type creation struct {
+	k       kernel.Kernel
+	natural natural
+}
+
+// stolen is how often a queue is tried again when it comes out with another id:
+// another task's msgget can take the id that was written to msg_next_id.
+const stolen = 8
+
+func (c *creation) create(s *step) error {
+	for i := range s.remove {
+		err := c.k.Remove(s.remove[i].ID)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EIDRM) {
+			return fmt.Errorf("remove %s: %w", name(&s.remove[i]), err)
+		}
+	}
+	want := int32(s.ID)
+	for range stolen {
+		id, err := c.get(s, want)
+		if err != nil {
+			return err
+		}
+		if id == want {
+			s.done = true
+			return nil
+		}
+		if err := c.k.Remove(id); err != nil {
+			return fmt.Errorf("remove queue %d, which came out instead: %w", id, err)
+		}
+	}
+	return fmt.Errorf("msgget: the id is taken%s", c.occupant(want))
+}
+
+func (c *creation) get(s *step, want int32) (int32, error) {
+	guess := c.natural.expects(s)
+	if !guess {
+		if err := c.k.SetNextID(want); err != nil {
+			return 0, err
+		}
+	}
+	id, err := c.k.Create(int32(s.Key), s.inProgressMode(), s.creator)
+	if errors.Is(err, unix.ENOSPC) {
+		return 0, fmt.Errorf("%w (as many queues as %s allows)", err, msgmni)
+	}
+	if err == nil && guess {
+		c.natural.got(id, want)
+	}
+	return id, err
+}
+
+// occupant names the queue that has the slot of an id.
+func (c *creation) occupant(id int32) string {
+	live, err := stat(c.k)
+	if err != nil {
+		return ""
+	}
+	mask := int32(1)<<c.k.IndexBits() - 1
+	i := slices.IndexFunc(live, func(q kernel.Queue) bool { return q.ID&mask == id&mask })
+	if i < 0 {
+		return ""
+	}
+	return " by " + name(&live[i])
+}
+
+// natural foretells the ids that the kernel gives by itself: one after the other
+// from 0 in a fresh namespace (ipc/util.c, ipc_idr_alloc). Where the wanted id
+// is the natural one, msg_next_id need not be written.
+//
+// The first guess may be wrong, if queues have come and gone before. It is only
+// made for a queue with a key: killed right there, a restore leaves a queue that
+// its next run knows by the key.
+type natural struct {
+	empty bool // no queue was in the namespace
+	known bool
+	wrong bool
+	next  int32
+}
+
+func (n *natural) expects(s *step) bool {
+	if n.wrong {
+		return false
+	}
+	if !n.known {
+		return n.empty && s.ID == 0 && s.Key != 0
+	}
+	return int32(s.ID) == n.next
+}
+
+func (n *natural) got(id, want int32) {
+	n.known, n.wrong, n.next = true, id != want, id+1
+}
+
+// filler sends the messages of queues on one thread.
+type filler struct {
+	ctx      context.Context
+	source   *source
+	progress *kind.Progress
+	reader   images.Reader
+}
+
+func (f *filler) fill(k kernel.Kernel, s *step) error {
+	messages, err := f.source.reader(s.record, &f.reader)
+	if err != nil {
+		return err
+	}
+	for index := 0; ; index++ {
+		if index%pollEvery == 0 && context.Cause(f.ctx) != nil {
+			return context.Cause(f.ctx)
+		}
+		m, err := messages.Message()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := k.Send(int32(s.ID), m.Msgbuf()); err != nil {
+			return fmt.Errorf("send message %d of %d: %w", index, s.QNum, err)
+		}
+	}
+	if messages.Sum() != s.sum {
+		return f.source.altered(s.record)
+	}
+	if s.QNum > 0 {
+		s.lspid = int32(os.Getpid())
+	}
+	f.progress.Add(int(s.QNum))
+	return nil
+}

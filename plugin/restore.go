@@ -1,0 +1,263 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+)
+
+// RestoreOptions says what to restore and where to.
+type RestoreOptions struct {
+	Kinds      []Kind
+	Namespace  *nsenter.Namespace
+	Fresh      bool   // made by nsenter.New for this restore, nobody can reach it yet
+	Dir        string // images directory
+	Number     int64  // of the namespace in the names of the files, images.Auto for the only one
+	OnConflict Policy
+	DryRun     bool // tell what would be done
+	Progress   Progress
+}
+
+// RestoreReport is what a restore did, or would do.
+type RestoreReport struct {
+	Dir       string         `json:"images_dir"`
+	Number    uint32         `json:"ns_number"`
+	Namespace images.Source  `json:"namespace"`
+	DryRun    bool           `json:"dry_run"`
+	Image     []Kept         `json:"image"`
+	Actions   map[Action]int `json:"actions"`
+	Steps     []Step         `json:"steps"`
+	LimitsSet bool           `json:"limits_set"` // the namespace's limits became the image's
+	Frozen    *Frozen        `json:"frozen,omitempty"`
+	Limits    []LimitChange  `json:"limits_raised,omitempty"`
+	Warnings  []string       `json:"warnings,omitempty"`
+	Duration  time.Duration  `json:"duration_ns"`
+}
+
+// ConflictError tells which objects stand in the way of a restore. Nothing was
+// changed.
+type ConflictError struct {
+	Steps []Step // those with ActionConflict
+}
+
+func (e *ConflictError) Error() string {
+	first := e.Steps[0]
+	more := ""
+	if n := len(e.Steps) - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more conflicts)", n)
+	}
+	return fmt.Sprintf("%s: %s%s: nothing was changed; --on-conflict adopt or replace decides otherwise", first.Object, first.Reason, more)
+}
+
+// Restore makes the objects of an images directory, CRIU's or ipc-cr's, in a
+// namespace: all of them, or after an error none. The whole image, the
+// privileges and what is in the namespace already are checked before the first
+// object is made. Until the last one is complete nobody without CAP_IPC_OWNER
+// can use them. Objects that are there already and equal are left alone, so that
+// a rerun after a kill succeeds.
+//
+// Tasks that live in the namespace are stopped meanwhile, except the calling
+// process, its ancestors and those of the host's namespace.
+//
+// It needs CAP_SYS_ADMIN over the namespace, CAP_IPC_OWNER, CAP_SETUID,
+// CAP_SETGID and CAP_SETPCAP for queues of other creators, the right to trace the
+// namespace's tasks, and euid 0 of its user namespace to write its limits, which
+// CAP_SETUID gives too.
+func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
+	began := time.Now()
+	recovery := guard.Recover(ctx)
+	r := &restore{opt: opt}
+	err := r.run(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, err)
+	}
+	took := time.Since(began)
+	report, err := r.report()
+	if err != nil {
+		return nil, err
+	}
+	report.Duration = took
+	report.Warnings = append(append(recovery.Done, recovery.Warnings...), report.Warnings...)
+	return report, nil
+}
+
+// restore is a restore under way.
+type restore struct {
+	*target
+	opt       RestoreOptions
+	set       *images.Set
+	images    []kind.Image
+	plans     []kind.Plan
+	situation kind.Situation
+	held      *hold
+	warnings  []string
+}
+
+func (r *restore) run(ctx context.Context) (err error) {
+	dir, err := images.OpenDir(r.opt.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if r.set, err = dir.Set(r.opt.Number); err != nil {
+		return err
+	}
+	if r.target, err = newTarget(r.opt.Namespace); err != nil {
+		return err
+	}
+	if r.opt.Fresh {
+		r.Limits.Unshared()
+	}
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	if !r.opt.Fresh && !r.opt.DryRun && !r.host {
+		if r.held, err = r.stop(ctx); err != nil {
+			return err
+		}
+	}
+	defer r.watch(r.opt.Progress, r.total)()
+	err = r.Space.Run(func(k kernel.Kernel) error { return r.inside(ctx, k) })
+	return errors.Join(err, r.Limits.PutBack(), r.held.release())
+}
+
+func (r *restore) load(ctx context.Context) error {
+	for _, kind := range r.opt.Kinds {
+		image, err := kind.Load(ctx, r.set, r.Owner)
+		if err != nil {
+			return err
+		}
+		r.images = append(r.images, image)
+	}
+	names, err := r.set.Unopened()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		r.warnings = append(r.warnings, fmt.Sprintf("%s holds objects of a kind that ipc-cr does not restore", name))
+	}
+	return nil
+}
+
+func (r *restore) total() (messages int64) {
+	for _, image := range r.images {
+		messages += image.Size().Messages
+	}
+	return messages
+}
+
+// inside does what is to be done in the namespace.
+func (r *restore) inside(ctx context.Context, k kernel.Kernel) error {
+	if err := r.plan(ctx, k); err != nil || r.opt.DryRun {
+		return err
+	}
+	if err := r.make(ctx, k); err != nil {
+		return errors.Join(err, r.undo(k))
+	}
+	// From the first seal on nothing is rolled back: the object may be in use.
+	for _, plan := range r.plans {
+		if err := plan.Seal(&r.Target, k); err != nil {
+			return fmt.Errorf("%w (all objects are made and some may be in use, so they stay: run the restore again)", err)
+		}
+	}
+	return nil
+}
+
+func (r *restore) plan(ctx context.Context, k kernel.Kernel) error {
+	r.situation = kind.Situation{Empty: !r.host, Needs: kind.Needs{}}
+	for _, image := range r.images {
+		plan, err := image.Plan(ctx, &r.Target, k, r.opt.OnConflict)
+		if err != nil {
+			return err
+		}
+		r.plans = append(r.plans, plan)
+		r.situation.Needs.Merge(plan.Needs())
+		r.situation.Empty = r.situation.Empty && plan.Strangers() == 0
+	}
+	counts, err := k.OtherKinds()
+	if err != nil {
+		return err
+	}
+	if counts != (kernel.Counts{}) {
+		r.situation.Empty = false
+	}
+	if r.opt.DryRun {
+		return nil
+	}
+	return r.conflicts()
+}
+
+func (r *restore) conflicts() error {
+	conflicts := slices.DeleteFunc(r.steps(), func(s Step) bool { return s.Action != ActionConflict })
+	if len(conflicts) > 0 {
+		return &ConflictError{Steps: conflicts}
+	}
+	return nil
+}
+
+func (r *restore) steps() (steps []Step) {
+	for _, plan := range r.plans {
+		steps = append(steps, plan.Steps()...)
+	}
+	return steps
+}
+
+// make makes all objects, still closed.
+func (r *restore) make(ctx context.Context, k kernel.Kernel) error {
+	for _, plan := range r.plans {
+		if err := plan.Begin(k, &r.Target, r.situation); err != nil {
+			return err
+		}
+	}
+	for _, plan := range r.plans {
+		if err := plan.Make(ctx, &r.Target, k); err != nil {
+			return err
+		}
+	}
+	for _, plan := range r.plans {
+		if err := plan.Check(&r.Target, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *restore) undo(k kernel.Kernel) error {
+	var errs []error
+	for _, plan := range slices.Backward(r.plans) {
+		errs = append(errs, plan.Undo(k))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *restore) report() (*RestoreReport, error) {
+	source, err := r.source()
+	if err != nil {
+		return nil, err
+	}
+	report := &RestoreReport{
+		Dir: r.opt.Dir, Number: r.set.Number, Namespace: source, DryRun: r.opt.DryRun,
+		Actions: map[Action]int{}, Steps: r.steps(), LimitsSet: r.situation.Empty && !r.opt.DryRun,
+		Frozen: r.held.report(), Limits: r.Limits.Changes(), Warnings: r.warnings,
+	}
+	for i, kind := range r.opt.Kinds {
+		if size := r.images[i].Size(); size.Objects > 0 {
+			report.Image = append(report.Image, Kept{Kind: kind.Name(), Size: size})
+		}
+	}
+	for _, step := range report.Steps {
+		report.Actions[step.Action]++
+		if step.Action == ActionAdopt || step.Action == ActionReplace {
+			report.Warnings = append(report.Warnings, fmt.Sprintf("%s %sed: %s", step.Object, step.Action, step.Reason))
+		}
+	}
+	return report, nil
+}

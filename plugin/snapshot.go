@@ -1,0 +1,170 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+)
+
+// attempts is how often a namespace that is in use is copied.
+const attempts = 5
+
+// frozenLimit is how long tasks are stopped at most.
+const frozenLimit = 10 * time.Second
+
+// snapshot is a consistent copy of a namespace in the making.
+type snapshot struct {
+	*target
+	opt      CheckpointOptions
+	dir      *images.Dir
+	uid, gid int
+	held     *hold
+	total    atomic.Int64 // messages to copy
+
+	// Of the last attempt:
+	attempts int
+	stage    *images.Stage
+	details  objects
+	sizes    []Kept
+	warnings []string
+	when     time.Time
+	boottime int64
+}
+
+// take copies until a copy is consistent.
+func (s *snapshot) take(ctx context.Context) error {
+	if !s.opt.Freeze {
+		return s.untilQuiet(ctx, true)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, frozenLimit,
+		fmt.Errorf("the tasks stood still for %v, which is the limit: the copy takes too long for --freeze", frozenLimit))
+	defer cancel()
+	held, err := s.stop(ctx)
+	if err != nil {
+		return err
+	}
+	s.held = held
+	err = s.untilQuiet(ctx, held.loose())
+	return errors.Join(err, held.release())
+}
+
+// untilQuiet tries until nothing changes during a copy. With the rule of the
+// quiet second, the time stamps of the kernel have to prove it: equal statistics
+// before and after do not, because a message may go around and come back.
+func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
+	clock, err := newClock()
+	if err != nil {
+		return err
+	}
+	defer clock.close()
+	for {
+		s.attempts++
+		clock.stepped() // forgets what was before
+		began, err := clock.second()
+		if err != nil {
+			return err
+		}
+		err = s.once(ctx, clock, began, quietSecond)
+		if !errors.Is(err, kind.ErrChanged) {
+			return err
+		}
+		if s.attempts == attempts {
+			return fmt.Errorf("%w, %d times: stop its users, or use --freeze", err, attempts)
+		}
+		if err := clock.waitAfter(ctx, began); err != nil {
+			return err
+		}
+	}
+}
+
+// once copies the namespace and judges the copy.
+func (s *snapshot) once(ctx context.Context, clock *clock, began int64, quietSecond bool) error {
+	if s.stage != nil {
+		s.stage.Discard()
+	}
+	s.stage = s.dir.Stage(s.opt.Number, s.uid, s.gid)
+	s.details, s.sizes, s.warnings = objects{}, nil, nil
+	return s.Space.Run(func(k kernel.Kernel) error {
+		before, err := s.survey(k)
+		if err != nil {
+			return err
+		}
+		err = s.copy(ctx, k, before)
+		if back := s.Limits.PutBack(); err != nil || back != nil {
+			return errors.Join(err, back)
+		}
+		after, err := s.survey(k)
+		if err != nil {
+			return err
+		}
+		return s.judge(clock, before, after, began, quietSecond)
+	})
+}
+
+func (s *snapshot) survey(k kernel.Kernel) ([]kind.Survey, error) {
+	surveys := make([]kind.Survey, len(s.opt.Kinds))
+	for i, kind := range s.opt.Kinds {
+		var err error
+		if surveys[i], err = kind.Survey(k); err != nil {
+			return nil, err
+		}
+	}
+	return surveys, nil
+}
+
+func (s *snapshot) copy(ctx context.Context, k kernel.Kernel, surveys []kind.Survey) (err error) {
+	if s.boottime, err = boottime(); err != nil {
+		return err
+	}
+	if s.warnings, err = others(k); err != nil {
+		return err
+	}
+	s.when = time.Now().UTC().Truncate(time.Second)
+	for _, survey := range surveys {
+		s.total.Add(survey.Size().Messages)
+	}
+	for i, survey := range surveys {
+		name := s.opt.Kinds[i].Name()
+		details, err := survey.Copy(ctx, &s.Target, k, s.stage)
+		if err != nil {
+			return err
+		}
+		if details == nil {
+			continue
+		}
+		s.details[name] = details
+		s.sizes = append(s.sizes, Kept{Kind: name, Size: survey.Size()})
+	}
+	return nil
+}
+
+// judge accepts the copy or names what speaks against it.
+func (s *snapshot) judge(clock *clock, before, after []kind.Survey, began int64, quietSecond bool) error {
+	for i := range before {
+		if err := before[i].Diff(after[i]); err != nil {
+			return err
+		}
+	}
+	if !quietSecond {
+		return nil
+	}
+	ended, err := clock.second()
+	if err != nil {
+		return err
+	}
+	if clock.stepped() {
+		return fmt.Errorf("the clock was set: the namespace may have %w", kind.ErrChanged)
+	}
+	for _, survey := range after {
+		if busy := survey.Busy(began, ended); busy != "" {
+			return fmt.Errorf("%s: in use in the same second: it may have %w", busy, kind.ErrChanged)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package plugin
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/limits"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
+)
+
+// target is the namespace an operation works on, as the kinds see it and as the
+// engine does.
+type target struct {
+	kind.Target
+	ns    *nsenter.Namespace
+	host  bool
+	still atomic.Bool // tasks are stopped by us
+}
+
+func newTarget(ns *nsenter.Namespace) (*target, error) {
+	owner, err := ns.Owner()
+	if err != nil {
+		return nil, err
+	}
+	space := linux.NewSpace(ns, owner)
+	t := &target{ns: ns, host: ns.IsHost()}
+	t.Target = kind.Target{
+		Space:  space,
+		Owner:  owner,
+		Limits: limits.NewKeeper(ns, space),
+		Done:   &kind.Progress{},
+	}
+	if t.host {
+		t.Limits.Forbid("limits of the host's IPC namespace")
+	}
+	return t, nil
+}
+
+// root returns the root of the user namespace that owns the IPC namespace: the
+// user as whom CRIU reads the images of it.
+func (t *target) root() (uid, gid uint32, err error) {
+	uid, uidOK := t.Owner.UIDs.Out(0)
+	gid, gidOK := t.Owner.GIDs.Out(0)
+	if !uidOK || !gidOK {
+		return 0, 0, fmt.Errorf("%s: the user namespace that owns it has no root: uid 0 and gid 0 must be mapped", t.ns)
+	}
+	return uid, gid, nil
+}
+
+// source is the namespace's identity for the JSON file.
+func (t *target) source() (images.Source, error) {
+	id, err := t.ns.Identity()
+	if err != nil {
+		return images.Source{}, err
+	}
+	s := images.Source{BootID: id.BootID, ID: id.ID, Inode: id.Inode}
+	for _, task := range id.Tasks {
+		s.Tasks = append(s.Tasks, images.SourceTask{PID: task.PID, Start: task.Start})
+	}
+	return s, nil
+}
+
+// others tells of objects in the namespace that no kind carries.
+func others(k kernel.Kernel) ([]string, error) {
+	counts, err := k.OtherKinds()
+	if err != nil {
+		return nil, err
+	}
+	var warnings []string
+	if n := counts.Semaphores; n > 0 {
+		warnings = append(warnings, fmt.Sprintf("semaphore sets are not saved: %d in the namespace", n))
+	}
+	if n := counts.SharedMemory; n > 0 {
+		warnings = append(warnings, fmt.Sprintf("shared memory segments are not saved: %d in the namespace", n))
+	}
+	return warnings, nil
+}
+
+// Progress is told how many messages of how many are done, about ten times a
+// second and never while tasks are stopped.
+type Progress func(done, total int64)
+
+// watch calls progress until the function it returns is called.
+func (t *target) watch(progress Progress, total func() int64) (stop func()) {
+	if progress == nil {
+		return func() {}
+	}
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+				if !t.still.Load() {
+					progress(t.Done.Messages(), total())
+				}
+			}
+		}
+	}()
+	return func() { close(quit); <-ended }
+}
