@@ -41,7 +41,7 @@ func TestRigRuncJoinsNamespace(t *testing.T) {
 	ns := nstest.Fresh(t)
 	makeQueue(t, ns, 0x1234, samples...)
 	c := startContainer(t, inIPC(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())))
-	compareMessages(t, queues(t, c.ns(t))[0].Messages)
+	compareQueues(t, queues(t, ns), queues(t, c.ns(t)))
 }
 
 func TestRigBinary(t *testing.T) {

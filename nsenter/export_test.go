@@ -5,6 +5,7 @@ import "golang.org/x/sys/unix"
 var (
 	CheckHolds = checkHolds
 	StartTime  = startTime
+	LinkError  = linkError
 	ParseIDMap = parseIDMap
 )
 

@@ -51,6 +51,13 @@ func TestIDMapEdges(t *testing.T) {
 			t.Errorf("wraps: Out(%d) = %d", id, got)
 		}
 	}
+	beyond := nsenter.IDMap{{none - 1, 5, 10}, {20, none - 1, 10}}
+	if got, ok := beyond.Out(none); ok {
+		t.Errorf("beyond: Out(none) = %d", got)
+	}
+	if got, ok := beyond.In(none); ok {
+		t.Errorf("beyond: In(none) = %d", got)
+	}
 	unseen := nsenter.IDMap{{0, none, 5}}
 	if _, ok := unseen.Out(0); ok {
 		t.Error("an id that cannot be seen outside is mapped")

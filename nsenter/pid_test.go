@@ -3,7 +3,6 @@ package nsenter_test
 import (
 	"errors"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -31,16 +30,12 @@ func TestOpenPIDOfNobody(t *testing.T) {
 	}
 }
 
+// Run's thread is never the first one, whose id is the process's.
 func TestOpenPIDOfThread(t *testing.T) {
-	tid := make(chan int)
-	done := make(chan struct{})
-	go func() {
-		runtime.LockOSThread()
-		tid <- unix.Gettid()
-		<-done
-	}()
-	defer close(done)
-	_, err := nsenter.OpenPID(<-tid)
+	err := current(t).Run(func() error {
+		_, err := nsenter.OpenPID(unix.Gettid())
+		return err
+	})
 	if err == nil || !strings.Contains(err.Error(), "is the id of a thread") {
 		t.Errorf("got %v", err)
 	}
@@ -89,6 +84,26 @@ func TestReapedProcessIsNoticed(t *testing.T) {
 	p.Kill()
 	if err := nsenter.CheckHolds(pidfd, p.PID()); !errors.Is(err, unix.ESRCH) {
 		t.Errorf("reaped: got %v, want ESRCH", err)
+	}
+}
+
+// The kernel says EACCES of a thread that has ended under the look-up.
+func TestDeniedOrGone(t *testing.T) {
+	p, _ := startReady(t, nil, progWait)
+	dir, err := unix.Open(procPath(p.PID(), ""), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(dir)
+	if err := nsenter.LinkError(dir, "task", unix.EACCES); err != unix.EACCES {
+		t.Errorf("of a living task: %v", err)
+	}
+	p.Kill()
+	if err := nsenter.LinkError(dir, "task", unix.EACCES); err != unix.ENOENT && err != unix.ESRCH {
+		t.Errorf("of one that has ended: %v", err)
+	}
+	if err := nsenter.LinkError(dir, "task", unix.EIO); err != unix.EIO {
+		t.Errorf("another error became %v", err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"golang.org/x/sys/unix"
 )
 
 func threadLink(t *testing.T) string {
@@ -58,6 +59,19 @@ func TestRunLeavesThreadsAlone(t *testing.T) {
 	}
 	if link, _ := os.Readlink("/proc/self/ns/ipc"); link != home {
 		t.Errorf("the process shows as in %s, want %s", link, home)
+	}
+}
+
+func TestRunEndsItsThread(t *testing.T) {
+	ns := nstest.Fresh(t)
+	for range 200 {
+		tid := 0
+		if err := ns.Run(func() error { tid = unix.Gettid(); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Tgkill(os.Getpid(), tid, 0); err != unix.ESRCH {
+			t.Fatalf("thread %d is there: %v", tid, err)
+		}
 	}
 }
 

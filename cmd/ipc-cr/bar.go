@@ -1,23 +1,28 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/plugin"
 )
 
-// bar shows progress on a terminal, for what takes more than a second.
+// bar shows progress on a terminal, for what takes more than a second. The
+// libraries for it bring net/http along, whose start alone costs as much as a
+// whole small checkpoint.
 type bar struct {
 	w     io.Writer
 	what  string
 	since time.Time
-	drawn *progressbar.ProgressBar
+	drawn bool
 }
+
+const barWidth = 30
 
 func newBar(w io.Writer, what string) *bar { return &bar{w: w, what: what, since: time.Now()} }
 
@@ -34,21 +39,19 @@ func (b *bar) progress() plugin.Progress {
 }
 
 func (b *bar) draw(done, total int64) {
-	if b.drawn == nil {
-		if time.Since(b.since) < time.Second {
-			return
-		}
-		b.drawn = progressbar.NewOptions64(total, progressbar.OptionSetWriter(b.w),
-			progressbar.OptionSetDescription(b.what), progressbar.OptionShowCount(),
-			progressbar.OptionSetItsString("messages"), progressbar.OptionClearOnFinish())
+	if total <= 0 || time.Since(b.since) < time.Second {
+		return
 	}
-	b.drawn.ChangeMax64(total)
-	_ = b.drawn.Set64(min(done, total))
+	b.drawn = true
+	done = min(done, total)
+	filled := int(done * barWidth / total)
+	fmt.Fprintf(b.w, "\r%s [%s%s] %d of %d messages", b.what,
+		strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), done, total)
 }
 
 // done takes the bar away.
 func (b *bar) done() {
-	if b.drawn != nil {
-		_ = b.drawn.Clear()
+	if b.drawn {
+		fmt.Fprint(b.w, "\r\x1b[K")
 	}
 }

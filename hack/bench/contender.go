@@ -28,7 +28,13 @@ type contender struct {
 	command func(op operation, ns *namespace, dir, plan string) []string
 	// operation reads the operation's time from what the program printed.
 	operation func(stdout []byte) (time.Duration, error)
+	// pins: the contender restores into a namespace that it makes itself and
+	// leaves pinned at pinIn.
+	pins bool
 }
+
+// pinIn is where a contender pins the namespace that it makes from a directory.
+func pinIn(dir string) string { return dir + ".pin" }
 
 // A result is what one run cost, or the best of several.
 type result struct {
@@ -51,11 +57,14 @@ func cProgram(name, path string) contender {
 }
 
 func ipcCR(path string) contender {
-	verbs := map[operation]string{copying: "checkpoint", restoring: "restore"}
 	return contender{
 		name: "ipc-cr",
+		pins: true,
 		command: func(op operation, ns *namespace, dir, _ string) []string {
-			return []string{path, verbs[op], "--pid", strconv.Itoa(ns.pid()), "--images-dir", dir, "--json"}
+			if op == restoring {
+				return []string{path, "restore", "--new", "--pin", pinIn(dir), "--images-dir", dir, "--json"}
+			}
+			return []string{path, "checkpoint", "--pid", strconv.Itoa(ns.pid()), "--images-dir", dir, "--json"}
 		},
 		operation: func(stdout []byte) (time.Duration, error) {
 			var report struct {

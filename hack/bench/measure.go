@@ -89,12 +89,33 @@ func (b *bench) copyOnce(ctx context.Context, c *contender, source *namespace, d
 
 // restoreOnce restores into a fresh namespace; in the first round it is compared.
 func (b *bench) restoreOnce(ctx context.Context, round int, c *contender, dir, plan string) (result, error) {
+	if c.pins {
+		return b.restorePinned(ctx, round, c, dir, plan)
+	}
 	target, err := newNamespace(ctx, b.programs, plan, "empty")
 	if err != nil {
 		return result{}, err
 	}
 	r, err := c.run(ctx, b.programs, restoring, target, filepath.Join(dir, c.name), plan)
 	if err == nil && round == 0 {
+		if err = target.verify(); err != nil {
+			err = fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return r, errors.Join(err, target.close())
+}
+
+// restorePinned is restoreOnce for a contender that makes the namespace itself.
+func (b *bench) restorePinned(ctx context.Context, round int, c *contender, dir, plan string) (result, error) {
+	r, err := c.run(ctx, b.programs, restoring, nil, filepath.Join(dir, c.name), plan)
+	if err != nil {
+		return r, err
+	}
+	target, err := pinnedNamespace(ctx, b.programs, plan, pinIn(filepath.Join(dir, c.name)))
+	if err != nil {
+		return r, err
+	}
+	if round == 0 {
 		if err = target.verify(); err != nil {
 			err = fmt.Errorf("%s: %w", c.name, err)
 		}

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
 )
 
 // A namespace is a fresh IPC namespace, kept alive by a process of c/holder.c.
@@ -24,6 +26,22 @@ type namespace struct {
 func newNamespace(ctx context.Context, p programs, plan, content string) (*namespace, error) {
 	cmd := exec.CommandContext(ctx, p.path("holder"), plan, content)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWIPC}
+	return hold(cmd, cmd.Start)
+}
+
+// pinnedNamespace takes over the namespace that a contender made and pinned.
+func pinnedNamespace(ctx context.Context, p programs, plan, pin string) (*namespace, error) {
+	ns, err := nsenter.OpenPath(pin)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, p.path("holder"), plan, "empty")
+	n, err := hold(cmd, func() error { return ns.Run(cmd.Start) })
+	return n, errors.Join(err, ns.Close(), nsenter.Unpin(pin))
+}
+
+// hold starts a holder and waits until it is ready.
+func hold(cmd *exec.Cmd, start func() error) (*namespace, error) {
 	cmd.Stderr = os.Stderr
 	orders, err := cmd.StdinPipe()
 	if err != nil {
@@ -33,7 +51,7 @@ func newNamespace(ctx context.Context, p programs, plan, content string) (*names
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := start(); err != nil {
 		return nil, fmt.Errorf("new ipc namespace (needs root): %w", err)
 	}
 	n := &namespace{holder: cmd, orders: orders, says: bufio.NewScanner(stdout)}
