@@ -13,6 +13,9 @@ const mtypeLen = 8
 // fields with their tags.
 const minRecord = 4 + 4
 
+// maxHead is the longest: two fields of 64 bits.
+const maxHead = 4 + 2*11
+
 // Block is a piece of an ipcns-msg image in memory, grown record by record. A
 // message is received straight into its place: Room gives the place, Message
 // writes the head in front of it. The zero value is an empty block.
@@ -30,6 +33,9 @@ func (b *Block) Len() int { return len(b.buf) }
 // Cap returns the bytes of memory the block holds.
 func (b *Block) Cap() int { return cap(b.buf) }
 
+// Reserve makes room for n bytes of records beforehand.
+func (b *Block) Reserve(n int) { b.buf = slices.Grow(b.buf, n) }
+
 // Reset empties the block and keeps its memory.
 func (b *Block) Reset() { b.buf = b.buf[:0] }
 
@@ -44,8 +50,8 @@ func (b *Block) Queue(q *Queue) {
 // bytes of mtype, then size bytes of payload. It may overlap nothing that is
 // finished, and is valid until the next call.
 func (b *Block) Room(size int) []byte {
+	b.buf = slices.Grow(b.buf, maxHead+size+pad) // Message must not move the buffer
 	payload := b.payload()
-	b.buf = slices.Grow(b.buf, payload+size+pad-len(b.buf))
 	return b.buf[payload-mtypeLen : payload+size : payload+size]
 }
 
@@ -57,18 +63,18 @@ func (b *Block) payload() int {
 
 // Message appends the message that was received into the last Room: its mtype
 // is in the first 8 bytes there, in native byte order, its payload of size
-// bytes after them.
+// bytes, no more than Room was asked for, after them.
 func (b *Block) Message(size int) {
 	payload := b.payload()
 	mtype := int64(binary.NativeEndian.Uint64(b.buf[payload-mtypeLen : payload]))
 
-	var scratch [4 + 2*11]byte
+	var scratch [maxHead]byte
 	record := appendMessage(scratch[:4], Message{Type: mtype, Size: uint32(size)})
 	binary.LittleEndian.PutUint32(record, uint32(len(record)-4))
 
 	start := len(b.buf)
 	end := start + len(record) + size + padding(size)
-	b.buf = slices.Grow(b.buf, end-start)[:end]
+	b.buf = b.buf[:end]
 	if place := start + len(record); place != payload {
 		copy(b.buf[place:place+size], b.buf[payload:payload+size])
 	}

@@ -53,9 +53,17 @@ func (d *Dir) Path() string { return d.path }
 // Close closes the directory.
 func (d *Dir) Close() error { return d.file.Close() }
 
-// Abandon removes the directory if MakeDir made it and it is empty.
+// Abandon removes the directory if MakeDir made it, it is empty, and its path
+// still names it.
 func (d *Dir) Abandon() {
-	if d.created {
+	if !d.created {
+		return
+	}
+	ours, err := d.file.Stat()
+	if err != nil {
+		return
+	}
+	if named, err := os.Lstat(d.path); err == nil && os.SameFile(ours, named) {
 		_ = unix.Rmdir(d.path)
 	}
 }

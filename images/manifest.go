@@ -1,11 +1,13 @@
 package images
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"time"
 )
@@ -32,9 +34,14 @@ type Manifest struct {
 	Method    string    `json:"method"`
 	Files     []FileSum `json:"files"`
 	// Objects holds for each kind, by its name, what it has to tell of its
-	// objects, in a form of its own.
+	// objects, in a form of its own. It is read as it stands: nothing in a
+	// restore depends on it.
 	Objects map[string]json.RawMessage `json:"objects"`
 }
+
+// Details is what a kind tells of its objects: JSON in pieces, because there can
+// be very many objects.
+type Details [][]byte
 
 // Source identifies the namespace that was checkpointed: boot id and the
 // kernel's namespace id, or on kernels without it the inode number and the
@@ -87,39 +94,62 @@ func (s *Sum) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// WriteManifest writes the JSON file. Objects must hold valid JSON: they are
-// written as they are, because there can be very many.
-func WriteManifest(w io.Writer, m *Manifest) error {
+// WriteManifest writes the JSON file. What m has in Objects is ignored, details
+// is written in its place: it must be valid JSON.
+func WriteManifest(w io.Writer, m *Manifest, details map[string]Details) error {
 	head := *m
 	head.Objects = nil
-	buf, err := json.MarshalIndent(&head, "", "  ")
+	text, err := json.MarshalIndent(&head, "", "  ")
 	if err != nil {
 		return err
 	}
-	buf = bytes.TrimSuffix(buf, []byte("null\n}"))
-	buf = append(buf, '{')
-	for i, kind := range sortedKeys(m.Objects) {
+	buf := bufio.NewWriterSize(w, 64<<10)
+	buf.Write(bytes.TrimSuffix(text, []byte("null\n}")))
+	buf.WriteByte('{')
+	for i, kind := range sortedKeys(details) {
 		if i > 0 {
-			buf = append(buf, ',')
+			buf.WriteByte(',')
 		}
-		buf = append(strconv.AppendQuote(append(buf, "\n    "...), kind), ": "...)
-		buf = append(buf, m.Objects[kind]...)
+		fmt.Fprintf(buf, "\n    %q: ", kind)
+		for _, piece := range details[kind] {
+			buf.Write(piece)
+		}
 	}
-	_, err = w.Write(append(buf, "\n  }\n}\n"...))
-	return err
+	buf.WriteString("\n  }\n}\n")
+	return buf.Flush() // tells of every error before
 }
 
 // ReadManifest reads a JSON file strictly: unknown fields, another format and
 // anything after the end are errors. file is the name that errors give.
 func ReadManifest(file string, r io.Reader) (*Manifest, error) {
-	data, err := io.ReadAll(io.LimitReader(r, MaxManifest+1))
+	var buf bytes.Buffer
+	if f, ok := r.(*os.File); ok {
+		if info, err := f.Stat(); err == nil {
+			buf.Grow(int(min(max(info.Size(), 0), MaxManifest)) + bytes.MinRead)
+		}
+	}
+	_, err := buf.ReadFrom(io.LimitReader(r, MaxManifest+1))
+	data := buf.Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
 	if len(data) > MaxManifest {
 		return nil, fault(file, MaxManifest, "larger than %d bytes", MaxManifest)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
+	rest, objects, at, err := splitObjects(data)
+	if err != nil {
+		return nil, fault(file, int64(at), "%v", err)
+	}
+	m, err := decodeManifest(file, rest)
+	if err == nil {
+		m.Objects = objects
+	}
+	return m, err
+}
+
+// decodeManifest reads all but the objects.
+func decodeManifest(file string, text []byte) (*Manifest, error) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	m := &Manifest{}
 	if err := decoder.Decode(m); err != nil {

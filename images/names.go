@@ -32,6 +32,15 @@ func ManifestName(n uint32) string {
 	return fmt.Sprintf("ipc-cr-%d.json", n)
 }
 
+// ParseManifestName returns the number in the base name of a JSON file. ok is
+// false for a name that ManifestName does not make.
+func ParseManifestName(name string) (n uint32, ok bool) {
+	text, isJSON := strings.CutSuffix(name, ".json")
+	number, err := strconv.ParseUint(strings.TrimPrefix(text, "ipc-cr-"), 10, 32)
+	n = uint32(number)
+	return n, isJSON && err == nil && ManifestName(n) == name
+}
+
 // ParseFileName takes a file's base name apart into its kind and its number. ok
 // is false for a name that FileName does not make.
 func ParseFileName(name string) (kind string, n uint32, ok bool) {

@@ -78,6 +78,35 @@ func (c *numbers) complete() error {
 	return nil
 }
 
+// usualEntry reads an ipc_msg_entry whose fields stand in their usual order, as
+// everybody writes them: there can be very many queues. false sends the caller
+// the slow way.
+func usualEntry(b []byte, q *Queue) bool {
+	if len(b) < 2 || b[0] != entryDesc<<3|byte(protowire.BytesType) || int(b[1]) > len(b)-2 || b[1] > 0x7f {
+		return false
+	}
+	desc, rest := b[2:2+b[1]], b[2+b[1]:]
+	return usual(desc, 1, &q.Key, &q.UID, &q.GID, &q.CUID, &q.CGID, &q.Mode, &q.ID) &&
+		usual(rest, entryQBytes, &q.QBytes, &q.QNum)
+}
+
+// usual reads uint32 fields numbered from first on, in their order and nothing
+// else.
+func usual(b []byte, first byte, dst ...*uint32) bool {
+	for i, d := range dst {
+		if len(b) < 2 || b[0] != (first+byte(i))<<3 {
+			return false
+		}
+		value, n := protowire.ConsumeVarint(b[1:])
+		if n < 0 || value > math.MaxUint32 {
+			return false
+		}
+		*d = uint32(value)
+		b = b[1+n:]
+	}
+	return len(b) == 0
+}
+
 func parseDesc(b []byte, q *Queue) error {
 	c := numbers{dst: []*uint32{&q.Key, &q.UID, &q.GID, &q.CUID, &q.CGID, &q.Mode, &q.ID}}
 	if err := fields(b, c.varint, nil); err != nil {
@@ -87,6 +116,10 @@ func parseDesc(b []byte, q *Queue) error {
 }
 
 func parseEntry(b []byte, q *Queue) error {
+	if usualEntry(b, q) {
+		return nil
+	}
+	*q = Queue{}
 	hasDesc := false
 	c := numbers{dst: []*uint32{nil, &q.QBytes, &q.QNum}}
 	err := fields(b, c.varint, func(number protowire.Number, value []byte) error {
@@ -105,8 +138,7 @@ func parseEntry(b []byte, q *Queue) error {
 	return c.complete()
 }
 
-// parseMessage reads an ipc_msg. The two fields in their usual order, as
-// everybody writes them, take the short way: there is one for every message.
+// parseMessage reads an ipc_msg, the usual one the short way too.
 func parseMessage(b []byte, m *Message) error {
 	var mtype, msize uint64
 	if !parseUsual(b, &mtype, &msize) {

@@ -51,7 +51,11 @@ type Payload struct {
 // absurd counts at once.
 func NewReader(file string, src io.Reader, size int64) (*Reader, error) {
 	r := &Reader{file: file, src: src, left: size}
-	if err := r.need(headerLen); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+	head := headerLen
+	if size >= 0 {
+		head = int(min(size, headerLen)) // what a short file has of it
+	}
+	if err := r.need(head); err != nil && !errors.Is(err, errEnded) {
 		return nil, err
 	}
 	if err := checkHeader(file, r.buf[:min(len(r.buf), headerLen)], MsgKind); err != nil {
@@ -94,10 +98,7 @@ func (r *Reader) Queue() (*Queue, error) {
 		return nil, fault(r.file, r.Offset(), "%d messages of the queue before are unread", r.todo)
 	}
 	if err := r.need(1); err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			return nil, io.EOF
-		}
-		return nil, err
+		return nil, r.end(err)
 	}
 	start := r.Offset()
 	record, err := r.record("queue")
@@ -113,6 +114,18 @@ func (r *Reader) Queue() (*Queue, error) {
 	}
 	r.todo, r.crc = q.QNum, 0
 	return q, nil
+}
+
+// end tells where an image may end that err says has ended: not before the size
+// that was promised, even between two queues.
+func (r *Reader) end(err error) error {
+	switch {
+	case !errors.Is(err, errEnded):
+		return err
+	case r.left > 0:
+		return fault(r.file, r.Offset(), "truncated: the last %d bytes are missing", r.left)
+	}
+	return io.EOF
 }
 
 // possible refuses a number of messages that the rest of the file cannot hold.
@@ -166,7 +179,9 @@ func (p *Payload) Bytes() []byte { return p.buf[mtypeLen:] }
 // byte order, then the payload. The mtype is written over the end of the
 // record in front of the payload, so that nothing is copied.
 func (p *Payload) Msgbuf() []byte {
-	p.r.clobbers = clobber{at: p.buf, was: [mtypeLen]byte(p.buf)}
+	if p.r.clobbers.at == nil {
+		p.r.clobbers = clobber{at: p.buf, was: [mtypeLen]byte(p.buf)}
+	}
 	binary.NativeEndian.PutUint64(p.buf, uint64(p.Type))
 	return p.buf
 }

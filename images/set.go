@@ -44,7 +44,7 @@ func (d *Dir) number(n int64) (uint32, error) {
 		return 0, err
 	case len(numbers) == 0:
 		return 0, fmt.Errorf("images directory %s: no image of an IPC namespace (%s-<N>.img): %w", d.path, VarKind, fs.ErrNotExist)
-	case n != Auto && !slices.Contains(numbers, uint32(n)):
+	case n != Auto && (n != int64(uint32(n)) || !slices.Contains(numbers, uint32(n))):
 		return 0, fmt.Errorf("images directory %s: no images of namespace number %d, only of %s: %w", d.path, n, list(numbers), fs.ErrNotExist)
 	case n != Auto:
 		return uint32(n), nil

@@ -84,16 +84,16 @@ func (s *Stage) sums() []FileSum {
 }
 
 // Commit brings the files to the disk, writes the JSON file, whose Files it fills
-// in, and gives all files their names: the objects' files, then ipcns-var, then
+// in, with the kinds' details, and gives all files their names: the objects' files, then ipcns-var, then
 // the JSON file. What the directory held of this
 // number is removed between the two steps, ipcns-var and the JSON file first,
 // without which neither CRIU nor ipc-cr takes the rest for a checkpoint.
 //
 // After an error the directory holds the old checkpoint, or none that passes for
 // one.
-func (s *Stage) Commit(manifest *Manifest) error {
+func (s *Stage) Commit(manifest *Manifest, details map[string]Details) error {
 	manifest.Files = s.sums()
-	if err := s.addManifest(manifest); err != nil {
+	if err := s.addManifest(manifest, details); err != nil {
 		return err
 	}
 	for _, f := range s.files {
@@ -112,12 +112,12 @@ func (s *Stage) Commit(manifest *Manifest) error {
 	return s.dir.sync()
 }
 
-func (s *Stage) addManifest(manifest *Manifest) error {
+func (s *Stage) addManifest(manifest *Manifest, details map[string]Details) error {
 	f, err := s.create("", ManifestName(s.n))
 	if err != nil {
 		return err
 	}
-	return WriteManifest(f, manifest)
+	return WriteManifest(f, manifest, details)
 }
 
 // removeOld removes the files of an older checkpoint.

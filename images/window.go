@@ -10,19 +10,19 @@ import (
 // castagnoli is the polynomial of CRC-32C, which processors compute.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// need makes the next n bytes available in the buffer. It returns
-// io.ErrUnexpectedEOF where the source ends before.
+// errEnded says that the source ended, at a point where it should not have or
+// where an image may end. It is not io.ErrUnexpectedEOF because a source returns
+// that too, for an archive or a compressed stream that was cut off.
+var errEnded = errors.New("the source ended")
+
+// need makes the next n bytes available in the buffer. It returns errEnded where
+// the source ends before.
 func (r *Reader) need(n int) error {
 	if len(r.buf)-r.from >= n {
 		return nil
 	}
 	if r.left >= 0 && int64(n) > int64(len(r.buf)-r.from)+r.left {
-		// Even so the rest is read, for the magic numbers of a short file.
-		n = len(r.buf) - r.from + int(r.left)
-		if err := r.fill(n); err != nil {
-			return err
-		}
-		return io.ErrUnexpectedEOF
+		return errEnded
 	}
 	return r.fill(n)
 }
@@ -31,11 +31,11 @@ func (r *Reader) need(n int) error {
 // not size the buffer: it doubles as the bytes come in.
 func (r *Reader) fill(n int) error {
 	if r.src == nil {
-		return io.ErrUnexpectedEOF
+		return errEnded
 	}
 	r.shift()
 	for len(r.buf) < n {
-		r.grow(n)
+		r.grow()
 		got, err := r.src.Read(r.buf[len(r.buf):cap(r.buf)])
 		r.buf = r.buf[:len(r.buf)+got]
 		if r.left >= 0 {
@@ -50,8 +50,8 @@ func (r *Reader) fill(n int) error {
 
 func (r *Reader) ended(err error) error {
 	if errors.Is(err, io.EOF) {
-		r.left = 0
-		return io.ErrUnexpectedEOF
+		r.left = max(r.left, 0)
+		return errEnded
 	}
 	return fmt.Errorf("read %s at offset %d: %w", r.file, r.base+int64(len(r.buf)), err)
 }
@@ -62,15 +62,14 @@ func (r *Reader) shift() {
 	r.buf, r.base, r.from = r.buf[:rest], r.base+int64(r.from), 0
 }
 
-func (r *Reader) grow(n int) {
+func (r *Reader) grow() {
 	if len(r.buf) < cap(r.buf) {
 		return
 	}
 	size := max(2*cap(r.buf), window)
 	if r.left >= 0 {
-		// The end is known: no larger than what is to come, and n at once.
-		size = int(min(int64(max(n, window)), int64(len(r.buf))+r.left))
-		size = max(size, len(r.buf)+1)
+		// No larger than what is to come; that is a claim as well, in an archive.
+		size = int(min(int64(size), int64(len(r.buf))+max(r.left, 1)))
 	}
 	grown := make([]byte, len(r.buf), size)
 	copy(grown, r.buf)
@@ -78,7 +77,7 @@ func (r *Reader) grow(n int) {
 }
 
 func (r *Reader) truncated(err error, offset int64, format string, args ...any) error {
-	if !errors.Is(err, io.ErrUnexpectedEOF) {
+	if !errors.Is(err, errEnded) {
 		return err
 	}
 	return fault(r.file, offset, "truncated in a %s", fmt.Sprintf(format, args...))

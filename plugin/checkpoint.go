@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -132,9 +131,9 @@ func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
 	manifest := &images.Manifest{
 		Format: images.ManifestFormat, Number: s.opt.Number,
 		Created: s.when, Boottime: s.boottime,
-		Namespace: source, Method: methodCopy, Objects: s.details,
+		Namespace: source, Method: methodCopy,
 	}
-	if err := s.stage.Commit(manifest); err != nil {
+	if err := s.stage.Commit(manifest, s.details); err != nil {
 		return nil, err
 	}
 	if by, err := s.dir.WritableBy(rootUID); err == nil && by != "" {
@@ -146,6 +145,3 @@ func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
 		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
 	}, nil
 }
-
-// objects is what the kinds tell for the JSON file.
-type objects = map[string]json.RawMessage

@@ -196,16 +196,16 @@ func (r *restore) plan(ctx context.Context, k kernel.Kernel) error {
 }
 
 func (r *restore) conflicts() error {
-	conflicts := slices.DeleteFunc(r.steps(), func(s Step) bool { return s.Action != ActionConflict })
+	conflicts := r.steps(func(a Action) bool { return a == ActionConflict })
 	if len(conflicts) > 0 {
 		return &ConflictError{Steps: conflicts}
 	}
 	return nil
 }
 
-func (r *restore) steps() (steps []Step) {
+func (r *restore) steps(wanted func(Action) bool) (steps []Step) {
 	for _, plan := range r.plans {
-		steps = append(steps, plan.Steps()...)
+		steps = append(steps, plan.Steps(wanted)...)
 	}
 	return steps
 }
@@ -245,7 +245,7 @@ func (r *restore) report() (*RestoreReport, error) {
 	}
 	report := &RestoreReport{
 		Dir: r.opt.Dir, Number: r.set.Number, Namespace: source, DryRun: r.opt.DryRun,
-		Actions: map[Action]int{}, Steps: r.steps(), LimitsSet: r.situation.Empty && !r.opt.DryRun,
+		Actions: map[Action]int{}, Steps: r.steps(func(Action) bool { return true }), LimitsSet: r.situation.Empty && !r.opt.DryRun,
 		Frozen: r.held.report(), Limits: r.Limits.Changes(), Warnings: r.warnings,
 	}
 	for i, kind := range r.opt.Kinds {

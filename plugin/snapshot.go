@@ -30,7 +30,7 @@ type snapshot struct {
 	// Of the last attempt:
 	attempts int
 	stage    *images.Stage
-	details  objects
+	details  map[string]images.Details
 	sizes    []Kept
 	warnings []string
 	when     time.Time
@@ -89,7 +89,7 @@ func (s *snapshot) once(ctx context.Context, clock *clock, began int64, quietSec
 		s.stage.Discard()
 	}
 	s.stage = s.dir.Stage(s.opt.Number, s.uid, s.gid)
-	s.details, s.sizes, s.warnings = objects{}, nil, nil
+	s.details, s.sizes, s.warnings = map[string]images.Details{}, nil, nil
 	return s.Space.Run(func(k kernel.Kernel) error {
 		before, err := s.survey(k)
 		if err != nil {
@@ -111,7 +111,7 @@ func (s *snapshot) survey(k kernel.Kernel) ([]kind.Survey, error) {
 	surveys := make([]kind.Survey, len(s.opt.Kinds))
 	for i, kind := range s.opt.Kinds {
 		var err error
-		if surveys[i], err = kind.Survey(k); err != nil {
+		if surveys[i], err = kind.Survey(&s.Target, k); err != nil {
 			return nil, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strconv"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -36,12 +37,12 @@ func archive(name string, r *bufio.Reader, v Visitor) error {
 		if err != nil {
 			return fmt.Errorf("read archive %s: %w", name, err)
 		}
-		kind, n, ok := images.ParseFileName(path.Base(header.Name))
-		if !ok || header.Typeflag != tar.TypeReg {
+		f, ok := member(name, header)
+		if !ok {
 			continue
 		}
-		found = true
-		if err := image(File{Name: name + ":" + header.Name, Kind: kind, Number: n}, archive, header.Size, v); err != nil {
+		found = found || f.Kind != ""
+		if err := image(f, archive, header.Size, v); err != nil {
 			return err
 		}
 	}
@@ -49,6 +50,25 @@ func archive(name string, r *bufio.Reader, v Visitor) error {
 		return fmt.Errorf("archive %s: no image of an IPC namespace (%s-<N>.img)", name, images.VarKind)
 	}
 	return nil
+}
+
+// member tells which of our files a member of an archive is. Its name is
+// hostile: quoted unless it is plain text.
+func member(archive string, header *tar.Header) (f File, ok bool) {
+	if header.Typeflag != tar.TypeReg {
+		return f, false
+	}
+	text := header.Name
+	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
+		text = quoted
+	}
+	f.Name = archive + ":" + text
+	base := path.Base(header.Name)
+	if f.Kind, f.Number, ok = images.ParseFileName(base); ok {
+		return f, true
+	}
+	f.Number, ok = images.ParseManifestName(base)
+	return f, ok
 }
 
 func decompress(r *bufio.Reader) (plain io.Reader, done func(), err error) {

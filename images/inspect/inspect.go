@@ -92,7 +92,7 @@ func visitSet(set *images.Set, v Visitor) error {
 			return err
 		}
 	}
-	for _, kind := range []string{images.VarKind, images.MsgKind} {
+	for _, kind := range []string{images.VarKind, images.MsgKind, images.SemKind, images.ShmKind} {
 		file, size, err := set.Open(kind)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -134,8 +134,15 @@ func image(f File, r io.Reader, size int64, v Visitor) error {
 			return v.Vars(vars)
 		case images.MsgKind:
 			return queues(f, r, size, v)
+		case "":
+			manifest, err := images.ReadManifest(f.Name, r)
+			if err != nil {
+				return err
+			}
+			return v.Manifest(manifest)
 		}
-		return nil // a kind that is named and not shown
+		_, err := io.Copy(io.Discard, r) // a kind that is named and not shown
+		return err
 	})
 }
 

@@ -9,7 +9,6 @@ package ipcvar
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,7 +35,7 @@ type survey struct {
 }
 
 // Survey implements kind.Kind.
-func (Kind) Survey(k kernel.Kernel) (kind.Survey, error) {
+func (Kind) Survey(_ *kind.Target, k kernel.Kernel) (kind.Survey, error) {
 	s := &survey{values: make([][]int64, len(sysctls))}
 	for i := range sysctls {
 		value, err := k.Sysctl(sysctls[i].name)
@@ -69,7 +68,7 @@ func (s *survey) Busy(int64, int64) string { return "" }
 func (s *survey) Size() kind.Size { return kind.Size{} }
 
 // Copy implements kind.Survey: the survey is all there is.
-func (s *survey) Copy(_ context.Context, _ *kind.Target, _ kernel.Kernel, stage *images.Stage) (json.RawMessage, error) {
+func (s *survey) Copy(_ context.Context, _ *kind.Target, _ kernel.Kernel, stage *images.Stage) (images.Details, error) {
 	vars := &images.Vars{}
 	for i := range sysctls {
 		if s.values[i] == nil {

@@ -66,7 +66,7 @@ type plan struct {
 }
 
 // Steps implements kind.Plan.
-func (p *plan) Steps() []kind.Step { return nil }
+func (p *plan) Steps(func(kind.Action) bool) []kind.Step { return nil }
 
 // Needs implements kind.Plan.
 func (p *plan) Needs() kind.Needs { return nil }

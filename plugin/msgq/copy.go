@@ -2,12 +2,9 @@ package msgq
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -19,13 +16,14 @@ import (
 
 // Copy implements kind.Survey with MSG_COPY, on several threads where there are
 // several queues. A namespace without queues leaves no file.
-func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stage *images.Stage) (json.RawMessage, error) {
+func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stage *images.Stage) (images.Details, error) {
 	if len(s.queues) == 0 {
-		return json.RawMessage("[]"), nil
+		return images.Details{[]byte("[]")}, nil
 	}
-	heads, err := s.heads(t.Owner)
-	if err != nil {
-		return nil, err
+	for i := range s.queues { // before anything is written
+		if _, err := headOf(&s.queues[i], t.Owner); err != nil {
+			return nil, err
+		}
 	}
 	file, err := stage.Create(images.MsgKind)
 	if err != nil {
@@ -34,29 +32,24 @@ func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stag
 	if err := images.WriteHeader(file, images.MsgKind); err != nil {
 		return nil, err
 	}
-	j := &job{ctx: ctx, target: t, queues: s.queues, heads: heads, out: newOrdered(file)}
+	j := &job{ctx: ctx, target: t, queues: s.queues, out: newOrdered(file)}
 	if err := j.run(k); err != nil {
 		return nil, err
 	}
-	return j.out.end(), nil
+	return j.out.details(), nil
 }
 
-// heads returns the queues as the image holds them: ids as the namespace's own
+// headOf returns a queue as the image holds it: with ids as the namespace's own
 // user namespace knows them.
-func (s *survey) heads(owner *nsenter.Owner) ([]images.Queue, error) {
-	heads := make([]images.Queue, len(s.queues))
-	for i := range s.queues {
-		q := &s.queues[i]
-		head := &heads[i]
-		*head = images.Queue{ID: uint32(q.ID), Key: uint32(q.Key), Mode: q.Mode, QNum: uint32(q.QNum), QBytes: uint32(q.QBytes)}
-		if q.QBytes > math.MaxUint32 {
-			return nil, fmt.Errorf("%s: qbytes %d does not fit CRIU's format, which ends at %d", head, q.QBytes, uint32(math.MaxUint32))
-		}
-		if err := mapIn(head, q, owner); err != nil {
-			return nil, fmt.Errorf("%s: %w", head, err)
-		}
+func headOf(q *kernel.Queue, owner *nsenter.Owner) (images.Queue, error) {
+	head := images.Queue{ID: uint32(q.ID), Key: uint32(q.Key), Mode: q.Mode, QNum: uint32(q.QNum), QBytes: uint32(q.QBytes)}
+	if q.QBytes > math.MaxUint32 {
+		return head, fmt.Errorf("%s: qbytes %d does not fit CRIU's format, which ends at %d", name(q), q.QBytes, uint32(math.MaxUint32))
 	}
-	return heads, nil
+	if err := mapIn(&head, q, owner); err != nil {
+		return head, fmt.Errorf("%s: %w", name(q), err)
+	}
+	return head, nil
 }
 
 // job is the copy of all queues.
@@ -64,25 +57,30 @@ type job struct {
 	ctx    context.Context
 	target *kind.Target
 	queues []kernel.Queue
-	heads  []images.Queue
 	out    *ordered
 }
-
-// A thread's share of work is a run of queues of about this size: large enough
-// to be worth a write, small enough to keep several threads busy.
-const (
-	shareBytes    = 128 << 10
-	shareQueues   = 256
-	shareMessages = 1024
-)
 
 func (j *job) run(k kernel.Kernel) error {
 	shares := split(len(j.queues), func(i int) (bytes, messages int) {
 		return int(j.queues[i].CBytes), int(j.queues[i].QNum)
 	})
-	return onThreads(k, j.target.Space, shares, func() worker {
-		return &copier{job: j}
-	}, j.out.fail)
+	room := min(j.size(), flushAt+flushAt/2)
+	t := threads{space: j.target.Space, fail: j.out.fail, begin: func() work {
+		c := &copier{job: j}
+		c.block.Reserve(room)
+		return c.work
+	}}
+	return t.run(k, shares)
+}
+
+// size is about how long the image becomes.
+func (j *job) size() int {
+	const head = 64 // of a queue; a message's is shorter
+	size := head * len(j.queues)
+	for i := range j.queues {
+		size += int(j.queues[i].CBytes) + head/2*int(j.queues[i].QNum)
+	}
+	return size
 }
 
 // copier copies shares of the queues on one thread.
@@ -94,28 +92,38 @@ type copier struct {
 	details details
 }
 
-// flushAt is how much a thread holds in memory before it writes, the longest
-// message apart. Threads whose turn it is not yet wait with this much.
-const flushAt = 1 << 20
+// A thread writes what it has copied in pieces of flushAt bytes: small enough to
+// stay in the processor's cache, and not to touch much fresh memory, which costs
+// more than the copying. While it is another one's turn to write, it goes on up
+// to holdAt.
+const (
+	flushAt = 128 << 10
+	holdAt  = 1 << 20
+)
 
 func (c *copier) work(k kernel.Kernel, s share) error {
 	c.k, c.share = k, s.number
+	c.details.lines = make([]byte, 0, detailSize*(s.to-s.from))
 	for i := s.from; i < s.to; i++ {
-		if err := c.queue(&c.queues[i], &c.heads[i]); err != nil {
+		if err := c.queue(&c.queues[i]); err != nil {
 			return err
 		}
 	}
 	if err := c.flush(); err != nil {
 		return err
 	}
-	c.out.pass(c.details.take())
+	c.out.pass(c.details.lines)
 	return nil
 }
 
 // queue copies one queue. The content's checksum covers the messages with their
 // heads, as they stand in the image.
-func (c *copier) queue(q *kernel.Queue, head *images.Queue) error {
-	c.block.Queue(head)
+func (c *copier) queue(q *kernel.Queue) error {
+	head, err := headOf(q, c.target.Owner)
+	if err != nil {
+		return err
+	}
+	c.block.Queue(&head)
 	var (
 		size = newSizer(int(q.QNum), int(q.CBytes))
 		sum  uint32
@@ -125,7 +133,7 @@ func (c *copier) queue(q *kernel.Queue, head *images.Queue) error {
 		if err := c.message(q, &size, index); err != nil {
 			return err
 		}
-		if c.block.Len() < flushAt {
+		if length := c.block.Len(); length < flushAt || length < holdAt && !c.out.myTurn(c.share) {
 			continue
 		}
 		sum, mark = images.Checksum(sum, c.block.Bytes()[mark:]), 0
@@ -202,46 +210,4 @@ func (c *copier) flush() error {
 	err := c.out.write(c.share, c.block.Bytes())
 	c.block.Reset()
 	return err
-}
-
-// details are the lines of the JSON file: what CRIU's format cannot hold. They
-// are put together by hand because there can be very many.
-type details struct {
-	lines  []byte
-	second int64
-	text   []byte // second in RFC 3339
-}
-
-func (d *details) add(q *kernel.Queue, sum images.Sum) {
-	b := append(d.lines, ",\n      {\"msqid\": "...)
-	b = strconv.AppendInt(b, int64(q.ID), 10)
-	b = append(b, `, "crc32c": "`...)
-	b, _ = sum.AppendText(b)
-	b = append(b, `", "lspid": `...)
-	b = strconv.AppendInt(b, int64(q.LSPID), 10)
-	b = append(b, `, "lrpid": `...)
-	b = strconv.AppendInt(b, int64(q.LRPID), 10)
-	b = d.time(append(b, `, "stime": `...), q.STime)
-	b = d.time(append(b, `, "rtime": `...), q.RTime)
-	b = d.time(append(b, `, "ctime": `...), q.CTime)
-	d.lines = append(b, '}')
-}
-
-// time appends a time in RFC 3339, or null for none. Most queues share a second.
-func (d *details) time(b []byte, second int64) []byte {
-	if second == 0 {
-		return append(b, "null"...)
-	}
-	if second != d.second {
-		d.second = second
-		d.text = time.Unix(second, 0).UTC().AppendFormat(append(d.text[:0], '"'), time.RFC3339)
-		d.text = append(d.text, '"')
-	}
-	return append(b, d.text...)
-}
-
-func (d *details) take() []byte {
-	lines := d.lines
-	d.lines = nil
-	return lines
 }

@@ -16,59 +16,81 @@ import (
 )
 
 // Make implements kind.Plan. Queues are created one after the other, because
-// each takes its id from the one msg_next_id of the namespace; they are filled
-// on several threads.
+// each takes its id from the one msg_next_id of the namespace; behind that they
+// are filled by several threads.
 func (p *plan) Make(ctx context.Context, t *kind.Target, k kernel.Kernel) error {
-	c := creation{k: k, natural: natural{empty: p.live == 0}}
-	for i := range p.steps {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		if s := &p.steps[i]; s.makes() {
-			if err := c.create(s); err != nil {
-				return fmt.Errorf("restore %s: %w", &s.Queue, err)
+	shares := p.shares()
+	created := newTurns()
+	all := threads{space: t.Space, fail: created.fail}
+	all.first = func(k kernel.Kernel) error {
+		c := creation{k: k, space: t.Space, natural: natural{empty: p.live == 0}}
+		return c.run(ctx, p.steps, shares, created)
+	}
+	all.begin = func() work {
+		f := &filler{ctx: ctx, source: &p.image.source, progress: t.Done}
+		fill := p.each(f.fill)
+		return func(k kernel.Kernel, s share) error {
+			if err := created.wait(s.number + 1); err != nil {
+				return err
 			}
+			return fill(k, s)
 		}
 	}
-	return p.eachMade(t, k, func() func(kernel.Kernel, *step) error {
-		f := &filler{ctx: ctx, source: &p.image.source, progress: t.Done}
-		return f.fill
+	return all.run(k, shares)
+}
+
+func (p *plan) shares() []share {
+	return split(len(p.steps), func(i int) (bytes, messages int) {
+		return int(p.steps[i].bytes), int(p.steps[i].QNum)
 	})
+}
+
+// each makes work of what is to be done with every queue that this run made.
+func (p *plan) each(call func(kernel.Kernel, *step) error) work {
+	return func(k kernel.Kernel, s share) error {
+		for i := s.from; i < s.to; i++ {
+			if !p.steps[i].done {
+				continue
+			}
+			if err := call(k, &p.steps[i]); err != nil {
+				return fmt.Errorf("restore %s: %w", &p.steps[i].Queue, err)
+			}
+		}
+		return nil
+	}
 }
 
 // eachMade calls a function for every queue that this run made, on several
-// threads where there are several queues. begin is called once on each thread.
-func (p *plan) eachMade(t *kind.Target, k kernel.Kernel, begin func() func(kernel.Kernel, *step) error) error {
-	shares := split(len(p.steps), func(i int) (bytes, messages int) {
-		return int(p.steps[i].bytes), int(p.steps[i].QNum)
-	})
-	return onThreads(k, t.Space, shares, func() worker {
-		return &stepper{steps: p.steps, call: begin()}
-	}, func(error) {})
-}
-
-// stepper is a worker over steps.
-type stepper struct {
-	steps []step
-	call  func(kernel.Kernel, *step) error
-}
-
-func (w *stepper) work(k kernel.Kernel, s share) error {
-	for i := s.from; i < s.to; i++ {
-		if !w.steps[i].done {
-			continue
-		}
-		if err := w.call(k, &w.steps[i]); err != nil {
-			return fmt.Errorf("restore %s: %w", &w.steps[i].Queue, err)
-		}
-	}
-	return nil
+// threads where there are many queues.
+func (p *plan) eachMade(t *kind.Target, k kernel.Kernel, call func(kernel.Kernel, *step) error) error {
+	all := threads{space: t.Space, begin: func() work { return p.each(call) }}
+	return all.run(k, splitEvenly(len(p.steps), shareQueues))
 }
 
 // creation creates queues with the ids they had.
 type creation struct {
 	k       kernel.Kernel
+	space   kernel.Space
 	natural natural
+}
+
+// run creates the queues and counts the shares that are ready to be filled.
+func (c *creation) run(ctx context.Context, steps []step, shares []share, created *turns) error {
+	for _, share := range shares {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		for i := share.from; i < share.to; i++ {
+			if !steps[i].makes() {
+				continue
+			}
+			if err := c.create(&steps[i]); err != nil {
+				return fmt.Errorf("restore %s: %w", &steps[i].Queue, err)
+			}
+		}
+		created.next()
+	}
+	return nil
 }
 
 // stolen is how often a queue is tried again when it comes out with another id:
@@ -118,7 +140,7 @@ func (c *creation) get(s *step, want int32) (int32, error) {
 
 // occupant names the queue that has the slot of an id.
 func (c *creation) occupant(id int32) string {
-	live, err := stat(c.k)
+	live, err := stat(c.space, c.k)
 	if err != nil {
 		return ""
 	}

@@ -1,69 +1,45 @@
 package msgq
 
 import (
-	"errors"
 	"io"
-	"sync"
-)
+	"slices"
 
-// errStopped is the error of a thread that gave up because another one failed.
-var errStopped = errors.New("stopped because another thread failed")
+	"github.com/ipc-cr/ipc-cr/images"
+)
 
 // ordered lets threads that work on numbered shares write them in the order of
 // the numbers. Shares are handed out in that order, so the one whose turn it is
 // always has a thread that works on it, and nobody holds more than what it has
 // not yet written: memory is bounded by the number of threads.
 type ordered struct {
-	w io.Writer
-
-	mu      sync.Mutex
-	turned  *sync.Cond
-	turn    int
-	failed  bool
-	details []byte
+	*turns
+	w      io.Writer
+	pieces images.Details
 }
 
-func newOrdered(w io.Writer) *ordered {
-	o := &ordered{w: w}
-	o.turned = sync.NewCond(&o.mu)
-	return o
-}
+func newOrdered(w io.Writer) *ordered { return &ordered{turns: newTurns(), w: w} }
 
-// write writes a part of a share when it is that share's turn.
+// myTurn tells whether write would not wait.
+func (o *ordered) myTurn(share int) bool { return o.passed(share) }
+
+// write writes a part of a share when all before it are done.
 func (o *ordered) write(share int, b []byte) error {
-	o.mu.Lock()
-	for o.turn != share && !o.failed {
-		o.turned.Wait()
-	}
-	failed := o.failed
-	o.mu.Unlock()
-	if failed {
-		return errStopped
+	if err := o.wait(share); err != nil {
+		return err
 	}
 	_, err := o.w.Write(b) // nobody else writes until pass
 	return err
 }
 
-// pass ends a share whose turn it is.
-func (o *ordered) pass(details []byte) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.details == nil {
-		o.details = []byte{'['}
-		details = details[1:] // the comma between two
-	}
-	o.details = append(o.details, details...)
-	o.turn++
-	o.turned.Broadcast()
+// pass ends a share whose turn it is. lines are its lines of the JSON file, each
+// with a comma in front.
+func (o *ordered) pass(lines []byte) {
+	o.pieces = append(o.pieces, lines)
+	o.next()
 }
 
-// end closes the list of details.
-func (o *ordered) end() []byte { return append(o.details, "\n    ]"...) }
-
-// fail wakes everybody up.
-func (o *ordered) fail(error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.failed = true
-	o.turned.Broadcast()
+// details returns the lines of all shares as a JSON list.
+func (o *ordered) details() images.Details {
+	o.pieces[0] = o.pieces[0][1:] // the comma separates two lines
+	return slices.Concat(images.Details{[]byte("[")}, o.pieces, images.Details{[]byte("\n    ]")})
 }

@@ -2,6 +2,7 @@ package msgq
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
@@ -12,39 +13,35 @@ import (
 // namespace knows them. CRIU writes 4294967295 for one that it does not know,
 // and then cannot restore the queue.
 func mapIn(head *images.Queue, q *kernel.Queue, owner *nsenter.Owner) error {
-	return translate([]translation{
-		{"owner uid", owner.UIDs.In, q.UID, &head.UID},
-		{"owner gid", owner.GIDs.In, q.GID, &head.GID},
-		{"creator uid", owner.UIDs.In, q.CUID, &head.CUID},
-		{"creator gid", owner.GIDs.In, q.CGID, &head.CGID},
-	})
+	var ok [4]bool
+	head.UID, ok[0] = owner.UIDs.In(q.UID)
+	head.GID, ok[1] = owner.GIDs.In(q.GID)
+	head.CUID, ok[2] = owner.UIDs.In(q.CUID)
+	head.CGID, ok[3] = owner.GIDs.In(q.CGID)
+	if ok == allMapped {
+		return nil
+	}
+	return unmapped(ok, [4]uint32{q.UID, q.GID, q.CUID, q.CGID})
 }
 
 // mapOut returns the ids of a queue of an image as the caller knows them.
 func mapOut(head *images.Queue, owner *nsenter.Owner) (owners, creators kernel.Creator, err error) {
-	err = translate([]translation{
-		{"owner uid", owner.UIDs.Out, head.UID, &owners.UID},
-		{"owner gid", owner.GIDs.Out, head.GID, &owners.GID},
-		{"creator uid", owner.UIDs.Out, head.CUID, &creators.UID},
-		{"creator gid", owner.GIDs.Out, head.CGID, &creators.GID},
-	})
-	return owners, creators, err
-}
-
-type translation struct {
-	what string
-	with func(uint32) (uint32, bool)
-	from uint32
-	to   *uint32
-}
-
-func translate(all []translation) error {
-	for _, t := range all {
-		id, ok := t.with(t.from)
-		if !ok {
-			return fmt.Errorf("%s %d has no mapping in the user namespace that owns the IPC namespace", t.what, t.from)
-		}
-		*t.to = id
+	var ok [4]bool
+	owners.UID, ok[0] = owner.UIDs.Out(head.UID)
+	owners.GID, ok[1] = owner.GIDs.Out(head.GID)
+	creators.UID, ok[2] = owner.UIDs.Out(head.CUID)
+	creators.GID, ok[3] = owner.GIDs.Out(head.CGID)
+	if ok == allMapped {
+		return owners, creators, nil
 	}
-	return nil
+	return owners, creators, unmapped(ok, [4]uint32{head.UID, head.GID, head.CUID, head.CGID})
+}
+
+var allMapped = [4]bool{true, true, true, true}
+
+// unmapped names the first id without a mapping.
+func unmapped(ok [4]bool, ids [4]uint32) error {
+	i := slices.Index(ok[:], false)
+	what := [4]string{"owner uid", "owner gid", "creator uid", "creator gid"}[i]
+	return fmt.Errorf("%s %d has no mapping in the user namespace that owns the IPC namespace", what, ids[i])
 }

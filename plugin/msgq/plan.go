@@ -28,7 +28,7 @@ type step struct {
 
 // Plan implements kind.Image.
 func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, policy kind.Policy) (kind.Plan, error) {
-	live, err := stat(k)
+	live, err := stat(t.Space, k)
 	if err != nil {
 		return nil, err
 	}
@@ -130,11 +130,11 @@ func (s *step) collide(obstacles []kernel.Queue, policy kind.Policy, reason stri
 }
 
 // Steps implements kind.Plan.
-func (p *plan) Steps() []kind.Step {
-	steps := make([]kind.Step, len(p.steps))
+func (p *plan) Steps(wanted func(kind.Action) bool) (steps []kind.Step) {
 	for i := range p.steps {
-		s := &p.steps[i]
-		steps[i] = kind.Step{Object: s.Queue.String(), Action: s.action, Reason: s.reason}
+		if s := &p.steps[i]; wanted(s.action) {
+			steps = append(steps, kind.Step{Object: s.Queue.String(), Action: s.action, Reason: s.reason})
+		}
 	}
 	return steps
 }

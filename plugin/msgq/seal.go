@@ -13,7 +13,7 @@ import (
 
 // Check implements kind.Plan: every queue is as Make left it.
 func (p *plan) Check(t *kind.Target, k kernel.Kernel) error {
-	return p.eachMade(t, k, func() func(kernel.Kernel, *step) error { return check })
+	return p.eachMade(t, k, check)
 }
 
 func check(k kernel.Kernel, s *step) error {
@@ -53,7 +53,7 @@ func (s *step) disturbed(q *kernel.Queue) string {
 // Seal implements kind.Plan. One IPC_SET gives a queue its owner, mode and
 // qbytes at once: it is closed, and then it is the image's.
 func (p *plan) Seal(t *kind.Target, k kernel.Kernel) error {
-	return p.eachMade(t, k, func() func(kernel.Kernel, *step) error { return seal })
+	return p.eachMade(t, k, seal)
 }
 
 func seal(k kernel.Kernel, s *step) error {

@@ -20,8 +20,8 @@ func mustBlame(t *testing.T, ns *nsenter.Namespace) *TaskError {
 	t.Helper()
 	s, err := All(context.Background(), ns.Inode(), Options{Timeout: 200 * time.Millisecond})
 	if err == nil {
-		t.Fatalf("all tasks stopped: %+v", s.Report())
 		s.Release()
+		t.Fatalf("all tasks stopped: %+v", s.Report())
 	}
 	var blamed *TaskError
 	if !errors.As(err, &blamed) {
@@ -42,7 +42,7 @@ func looseBy(r Report, why string) (tasks []Task) {
 
 func TestStoppedUnderTracer(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, forkProgram, c.path, "1", "0")
+	p := nstest.Start(t, ns, forkProgram, c.path, "1", cloneFlags(0))
 	c.waitMoved(t, 1)
 	loop := forkLoopOf(t, ns, p.PID())
 	tracer := nstest.Start(t, nil, traceProgram, fmt.Sprint(loop), "stop")
@@ -81,7 +81,15 @@ func TestRunsUnderTracer(t *testing.T) {
 	if want := fmt.Sprintf("(pid %d) and runs", tracer.PID()); !strings.Contains(blamed.Error(), want) || blamed.Task.TID != p.PID() {
 		t.Errorf("err = %v, want %q of tid %d", blamed, want, p.PID())
 	}
-	c.waitMoved(t, 1)
+	x := c.sum()
+	for e := time.Now().Add(3 * time.Second); c.sum() == x; {
+		if time.Now().After(e) {
+			for _, k := range tasksOf(t, ns.Inode()) {
+				t.Logf("%d %c %d", k.tid, k.state, k.tracer)
+			}
+			t.Fatal("stuck")
+		}
+	}
 	if err := tracer.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -163,4 +171,55 @@ func TestVforkOfRunningChild(t *testing.T) {
 	}
 	mustBeFree(t, ns.Inode())
 	c.waitMoved(t, 1)
+}
+
+// TestTwoStops has the namespace's tasks held by another stop already.
+func TestTwoStops(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	nstest.Start(t, ns, busyProgram, c.path, "1", "3")
+	c.waitMoved(t, 1)
+	other := nstest.Start(t, nil, freezeProgram, fmt.Sprint(ns.Inode()))
+	readLine(t, other)
+	readLine(t, other)
+	s := mustStop(t, ns, Options{})
+	if r := s.Report(); r.Tasks != 0 || len(looseBy(r, WhyTraced)) != len(tasksOf(t, ns.Inode())) {
+		t.Errorf("report %+v: want all tasks loose under the other tracer", r)
+	}
+	mustRelease(t, s)
+	c.mustRest(t)
+	if err := other.Stop(); err != nil {
+		t.Error(err)
+	}
+	mustBeFree(t, ns.Inode())
+	c.waitMoved(t, 1)
+}
+
+// TestStopsWaitedFor has another goroutine wait for the stopped child, which
+// takes the report of its stop away.
+func TestStopsWaitedFor(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	p := nstest.Start(t, ns, busyProgram, c.path, "1", "3")
+	c.waitMoved(t, 1)
+	ended, taken := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(taken)
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+				unix.Wait4(p.PID(), nil, unix.WNOHANG|unix.WALL, nil)
+			}
+		}
+	}()
+	for range 20 {
+		s := mustStop(t, ns, Options{})
+		mustHoldAll(t, ns, s)
+		c.mustRest(t)
+		mustRelease(t, s)
+		mustBeFree(t, ns.Inode())
+		c.waitMoved(t, 1)
+	}
+	close(ended)
+	<-taken
 }

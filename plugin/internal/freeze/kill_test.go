@@ -18,7 +18,7 @@ func TestFreezerKilled(t *testing.T) {
 	ns := nstest.Fresh(t)
 	busyOnes, forks, spawns := newCounters(t), newCounters(t), newCounters(t)
 	nstest.Start(t, ns, busyProgram, busyOnes.path, "1", "30")
-	nstest.Start(t, ns, forkProgram, forks.path, "8", "0")
+	nstest.Start(t, ns, forkProgram, forks.path, "8", cloneFlags(0))
 	nstest.Start(t, ns, spawnProgram, spawns.path, "4")
 	held := 0
 	for range 50 {

@@ -63,12 +63,13 @@ func onThread(f func()) {
 }
 
 // forkStorm FILE LOOPS FLAGS: so many processes fork children that count and
-// end, and count them; children in another namespace do not count. The processes and children run no Go code but forkLoop's: their runtime
+// end, and count them; children in another namespace do not count.
+// FLAGS are those of clone(2), signal included. The processes and children run no Go code but forkLoop's: their runtime
 // has lost its other threads.
 func forkStorm(args []string) {
 	runtime.LockOSThread()
 	c := openCounters(args[0])
-	flags := uintptr(unix.SIGCHLD) | uintptr(argument(args, 2))
+	flags := uintptr(argument(args, 2))
 	for i := range argument(args, 1) {
 		forkLoop(&c.slot[i], flags)
 	}

@@ -123,6 +123,10 @@ func TestOtherChildren(t *testing.T) {
 		threads, err := os.ReadDir(procPath(p.PID(), "task"))
 		return err == nil && len(threads) == 1
 	})
+	waitZombie(t, p.PID())
+	s.thread.h.mu.Lock()
+	s.thread.h.buryDead()
+	s.thread.h.mu.Unlock()
 	mustRelease(t, s)
 	var status *exec.ExitError
 	if err := outside.Wait(); !errors.As(err, &status) || status.ExitCode() != 7 {

@@ -8,15 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// cloneFlags are for children that end with SIGCHLD.
+func cloneFlags(flags int) string { return strconv.Itoa(flags | int(unix.SIGCHLD)) }
+
 // TestStorms stops namespaces whose tasks come and go as fast as they can.
 func TestStorms(t *testing.T) {
 	storms := []struct {
 		name, program string
 		args          []string
 	}{
-		{"forks", forkProgram, []string{"64", "0"}},
-		{"untraced forks", forkProgram, []string{"16", strconv.Itoa(unix.CLONE_UNTRACED)}},
-		{"forks out of the namespace", forkProgram, []string{"8", strconv.Itoa(unix.CLONE_NEWIPC)}},
+		{"forks", forkProgram, []string{"64", cloneFlags(0)}},
+		{"untraced forks", forkProgram, []string{"16", cloneFlags(unix.CLONE_UNTRACED)}},
+		{"forks out of the namespace", forkProgram, []string{"8", cloneFlags(unix.CLONE_NEWIPC)}},
 		{"threads", threadProgram, []string{"16"}},
 		{"spawns", spawnProgram, []string{"16"}},
 		{"exec in a thread", execProgram, nil},

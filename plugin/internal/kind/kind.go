@@ -6,7 +6,6 @@ package kind
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 
 	"github.com/ipc-cr/ipc-cr/images"
@@ -32,7 +31,7 @@ type Kind interface {
 	// Name is the kind's name in reports and in the JSON file.
 	Name() string
 	// Survey reads the state of all objects, without their content.
-	Survey(k kernel.Kernel) (Survey, error)
+	Survey(t *Target, k kernel.Kernel) (Survey, error)
 	// Load checks the kind's image whole, and changes nothing. A missing file
 	// is an image without objects.
 	Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (Image, error)
@@ -50,7 +49,7 @@ type Survey interface {
 	// Copy writes the image of what was surveyed, and leaves every object as it
 	// is. It may call Target.Space.Run for more threads. An error that wraps
 	// ErrChanged asks for another try.
-	Copy(ctx context.Context, t *Target, k kernel.Kernel, stage *images.Stage) (json.RawMessage, error)
+	Copy(ctx context.Context, t *Target, k kernel.Kernel, stage *images.Stage) (images.Details, error)
 }
 
 // Image is the checked image of a kind.
@@ -94,8 +93,9 @@ func (n Needs) Merge(other Needs) {
 // Make and Seal in this order, and Undo when anything fails before the first
 // Seal.
 type Plan interface {
-	// Steps tells for each object what happens to it.
-	Steps() []Step
+	// Steps tells what happens to the objects about which a wanted action is
+	// taken.
+	Steps(wanted func(Action) bool) []Step
 	// Needs is what Make will need of the namespace's limits.
 	Needs() Needs
 	// Strangers counts the objects in the namespace that are neither leftovers

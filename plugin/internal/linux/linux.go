@@ -54,11 +54,16 @@ type thread struct {
 	root   *kernel.Creator
 	self   kernel.Creator
 	nextID int // descriptor of msg_next_id, -1 until first used
+
+	sysctls map[string]int // descriptors: a checkpoint reads each sysctl twice
 }
 
 func (t *thread) close() {
 	if t.nextID >= 0 {
 		_ = unix.Close(t.nextID)
+	}
+	for _, fd := range t.sysctls {
+		_ = unix.Close(fd)
 	}
 }
 

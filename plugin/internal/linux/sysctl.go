@@ -20,13 +20,12 @@ func sysctlPath(name string) string {
 }
 
 func (t *thread) Sysctl(name string) ([]int64, error) {
-	fd, err := unix.Open(sysctlPath(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := t.openSysctl(name)
 	if err != nil {
-		return nil, fmt.Errorf("open sysctl %s: %w", name, err)
+		return nil, err
 	}
-	defer unix.Close(fd)
 	var buf [128]byte // kernel.sem, the longest, holds four numbers
-	n, err := unix.Read(fd, buf[:])
+	n, err := unix.Pread(fd, buf[:], 0)
 	if err != nil {
 		return nil, fmt.Errorf("read sysctl %s: %w", name, err)
 	}
@@ -38,6 +37,21 @@ func (t *thread) Sysctl(name string) ([]int64, error) {
 		}
 	}
 	return values, nil
+}
+
+func (t *thread) openSysctl(name string) (int, error) {
+	if fd, open := t.sysctls[name]; open {
+		return fd, nil
+	}
+	fd, err := unix.Open(sysctlPath(name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open sysctl %s: %w", name, err)
+	}
+	if t.sysctls == nil {
+		t.sysctls = map[string]int{}
+	}
+	t.sysctls[name] = fd
+	return fd, nil
 }
 
 // parseSysctl reads a signed or an unsigned 64-bit number: kernel.shmmax is an

@@ -1,0 +1,226 @@
+package images_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ipc-cr/ipc-cr/images"
+)
+
+// plain is a small image with every kind of padding, and what is in it.
+func plain(t testing.TB) ([]byte, []queue) {
+	return criuImages(t, images.MsgKind)["plain"], criuQueues()["plain"]
+}
+
+func TestReaderOfAnySource(t *testing.T) {
+	image, want := plain(t)
+	for name, source := range map[string]func(io.Reader) io.Reader{
+		"byte by byte":       iotest.OneByteReader,
+		"half of each read":  iotest.HalfReader,
+		"data with the end":  iotest.DataErrReader,
+		"bytes, then errors": func(r io.Reader) io.Reader { return iotest.DataErrReader(iotest.OneByteReader(r)) },
+	} {
+		for _, size := range []int64{int64(len(image)), -1} {
+			got, err := decode(source(bytes.NewReader(image)), size)
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Errorf("%s, size %d: %v\n%s", name, size, err, diff)
+			}
+		}
+	}
+}
+
+// An error of the source is no fault of the image, wherever it comes; also the
+// one that tells of a compressed stream that was cut off.
+func TestReaderPassesErrors(t *testing.T) {
+	image, _ := plain(t)
+	for _, want := range []error{iotest.ErrTimeout, io.ErrUnexpectedEOF} {
+		for cut := range len(image) {
+			for _, size := range []int64{int64(len(image)), -1} {
+				source := io.MultiReader(bytes.NewReader(image[:cut]), iotest.ErrReader(want))
+				_, err := decode(source, size)
+				if !errors.Is(err, want) || errors.Is(err, images.ErrFormat) {
+					t.Fatalf("after %d bytes, size %d: %v, want %v", cut, size, err, want)
+				}
+			}
+		}
+	}
+}
+
+func TestReaderTimeout(t *testing.T) {
+	image, want := plain(t)
+	source := iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(image)))
+	if _, err := images.NewReader("the image", source, -1); !errors.Is(err, iotest.ErrTimeout) {
+		t.Errorf("got %v, want a timeout", err)
+	}
+	// In a record nothing is lost: the next call goes on.
+	head := wantImage(t, queue{Queue: want[0].Queue})
+	r := must[*images.Reader](t)(images.NewReader("the image",
+		io.MultiReader(bytes.NewReader(head), iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader(image[len(head):])))), -1))
+	must[*images.Queue](t)(r.Queue())
+	if _, err := r.Message(); !errors.Is(err, iotest.ErrTimeout) {
+		t.Fatalf("got %v, want a timeout", err)
+	}
+	got, err := drain(r)
+	if diff := cmp.Diff(want[0].Messages, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+// A file that has shrunk since its size was taken is cut off, even between two
+// queues.
+func TestReaderMissesTheEnd(t *testing.T) {
+	image, want := plain(t)
+	cut := len(wantImage(t, want[0]))
+	_, err := decode(bytes.NewReader(image[:cut]), int64(len(image)))
+	checkFault(t, err, int64(cut))
+	if got, err := decode(bytes.NewReader(image[:cut]), -1); err != nil || len(got) != 1 {
+		t.Errorf("size unknown: %d queues, %v", len(got), err)
+	}
+}
+
+func TestReaderWantsAllMessagesRead(t *testing.T) {
+	image, _ := plain(t)
+	r := must[*images.Reader](t)(images.NewReader("the image", bytes.NewReader(image), -1))
+	must[*images.Queue](t)(r.Queue())
+	must[images.Payload](t)(r.Message())
+	_, err := r.Queue()
+	checkFault(t, err, r.Offset())
+}
+
+// The offsets are those of the records, and parts can be read again by them.
+func TestReaderOffsetsAndSum(t *testing.T) {
+	image, want := plain(t)
+	r := must[*images.Reader](t)(images.NewReader("the image", iotest.OneByteReader(bytes.NewReader(image)), -1))
+	at := int64(8)
+	for _, q := range want {
+		start := at
+		must[*images.Queue](t)(r.Queue())
+		at += int64(len(wantQueue(t, &q.Queue)))
+		sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+		for _, m := range q.Messages {
+			p := must[images.Payload](t)(r.Message())
+			if p.Offset != at {
+				t.Errorf("message at offset %d, want %d", p.Offset, at)
+			}
+			p.Msgbuf() // writes into the record, which must not show
+			record := wantMessage(t, m)
+			sum.Write(record)
+			at += int64(len(record))
+		}
+		if _, err := r.Message(); err != io.EOF {
+			t.Errorf("after the last message: %v", err)
+		}
+		if r.Offset() != at || r.Sum() != sum.Sum32() {
+			t.Errorf("offset %d, sum %#x, want %d, %#x", r.Offset(), r.Sum(), at, sum.Sum32())
+		}
+		checkPart(t, image[start:at], start, q)
+	}
+	if at != int64(len(image)) {
+		t.Errorf("ends at %d of %d", at, len(image))
+	}
+}
+
+// checkPart reads the part of an image that one queue is, in both ways, twice,
+// with the same reader.
+func checkPart(t *testing.T, part []byte, offset int64, want queue) {
+	t.Helper()
+	var r images.Reader
+	for range 2 {
+		for _, reset := range []func(){
+			func() { r.Reset("the image", bytes.NewReader(part), offset, int64(len(part))) },
+			func() { r.Reset("the image", iotest.OneByteReader(bytes.NewReader(part)), offset, -1) },
+			func() { r.ResetBytes("the image", part, offset) },
+		} {
+			reset()
+			got, err := rest(&r)
+			if diff := cmp.Diff([]queue{want}, got); diff != "" || err != nil {
+				t.Errorf("part at %d: %v\n%s", offset, err, diff)
+			}
+			if r.Offset() != offset+int64(len(part)) {
+				t.Errorf("part at %d ends at %d, want %d", offset, r.Offset(), offset+int64(len(part)))
+			}
+		}
+	}
+}
+
+func TestMsgbuf(t *testing.T) {
+	image, want := plain(t)
+	var r images.Reader
+	data := bytes.Clone(image[8:])
+	r.ResetBytes("the image", data, 8)
+	for _, q := range want {
+		must[*images.Queue](t)(r.Queue())
+		for _, m := range q.Messages {
+			p := must[images.Payload](t)(r.Message())
+			wantBuf := append(binary.NativeEndian.AppendUint64(nil, uint64(m.Type)), m.Body...)
+			for range 2 { // a send that is tried again
+				if got := p.Msgbuf(); !bytes.Equal(got, wantBuf) || cap(got) != len(got) {
+					t.Errorf("message buffer %x, want %x", got, wantBuf)
+				}
+			}
+			if !bytes.Equal(p.Bytes(), m.Body) {
+				t.Errorf("payload %x, want %x", p.Bytes(), m.Body)
+			}
+		}
+	}
+	checkRestored(t, data, image[8:], func() { r.Message() })
+}
+
+// Every way to go on puts back what the last message buffer was written over.
+func TestMsgbufRestores(t *testing.T) {
+	image, _ := plain(t)
+	var r images.Reader
+	for name, next := range map[string]func(){
+		"Message":    func() { r.Message() },
+		"Queue":      func() { r.Queue() },
+		"Reset":      func() { r.Reset("another", bytes.NewReader(nil), 0, 0) },
+		"ResetBytes": func() { r.ResetBytes("another", nil, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := bytes.Clone(image[8:])
+			r.ResetBytes("the image", data, 8)
+			must[*images.Queue](t)(r.Queue())
+			p := must[images.Payload](t)(r.Message())
+			p.Msgbuf()
+			p.Msgbuf()
+			if bytes.Equal(data, image[8:]) {
+				t.Error("the message buffer is a copy")
+			}
+			checkRestored(t, data, image[8:], next)
+		})
+	}
+}
+
+func checkRestored(t *testing.T, data, want []byte, next func()) {
+	t.Helper()
+	next()
+	if !bytes.Equal(data, want) {
+		t.Error("the image is not what it was")
+	}
+}
+
+// Data that was given with ResetBytes is the caller's: a later Reset must not
+// read into it.
+func TestResetLeavesForeignBytes(t *testing.T) {
+	image, want := plain(t)
+	data := bytes.Clone(image[8:])
+	var r images.Reader
+	r.ResetBytes("the image", data, 8)
+	other := encode(t, criuQueues()["many"])[8:]
+	r.Reset("another", bytes.NewReader(other), 8, int64(len(other)))
+	if _, err := rest(&r); err != nil || !bytes.Equal(data, image[8:]) {
+		t.Errorf("%v, or data was written over", err)
+	}
+	r.ResetBytes("the image", data, 8)
+	got, err := rest(&r)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
