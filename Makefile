@@ -17,8 +17,8 @@ help: ## list the targets
 build: ## build bin/ipc-cr, static
 	CGO_ENABLED=0 $(GO) build -trimpath $(LDFLAGS) -o $(BIN) ./cmd/ipc-cr
 
-demo: build tools ## see it work: a container with queues, checkpointed and restored
-	hack/demo $(BIN)
+demo: build ## see it work on real queues, without root and without CRIU
+	$(GO) run ./hack/demo $(BIN)
 
 tools: ## install the missing programs that the tests drive (root on Debian; elsewhere it says what is missing)
 	@hack/install-tools
@@ -29,7 +29,7 @@ test: tools ## all tests, e2e included; those that need what is not here are ski
 e2e: tools ## only the tests with criu, runc and podman
 	$(GO) test $(TESTFLAGS) ./e2e/...
 
-bench: build tools ## measure against a C program that makes the same system calls
+bench: build tools ## measure against two C programs: CRIU's way, and the floor
 	hack/bench/run
 
 fuzz: ## each fuzz target for FUZZTIME (60s)

@@ -87,7 +87,7 @@ func TestFlippedBits(t *testing.T) {
 
 func TestRandomBytes(t *testing.T) {
 	random := rand.New(rand.NewPCG(2, 2))
-	for range 20000 {
+	for range 5000 {
 		image := []byte(msgMagic)
 		for range random.IntN(64) {
 			image = append(image, byte(random.Uint32())>>random.IntN(8))
@@ -156,11 +156,11 @@ func TestRefused(t *testing.T) {
 		"message of 2^63":      {join(entry(1), record(varint(1, 1), varint(2, 1<<63))), one},
 		"no mtype":             {join(entry(1), record(varint(2, 0), varint(7, 1))), one},
 		"no msize":             {join(entry(1), record(varint(1, 1), varint(7, 1))), one},
-		"message record 4 GiB": {join(entry(1), u32(math.MaxUint32)), one},
+		"message record 4 GiB": {join(entry(1), u32(math.MaxUint32), make([]byte, 4)), one},
 		"message record short": {join(entry(1), u32(3), []byte{8, 1, 16, 0, 0, 0, 0}), one},
 		"payload missing":      {join(entry(1), record(varint(1, 1), varint(2, 8)), make([]byte, 7)), one},
 		"padding missing":      {join(entry(1), record(varint(1, 1), varint(2, 7)), make([]byte, 7)), one},
-		"second of 2 missing":  {join(entry(2), wantMessage(t, message{1, make([]byte, 16)})), one + 24 + 4 - 4},
+		"second of 2 missing":  {join(entry(2), wantMessage(t, message{1, make([]byte, 16)})), one + 24},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := decodeBoth(t, join([]byte(msgMagic), c.image))
@@ -191,7 +191,7 @@ func TestAcceptedForms(t *testing.T) {
 		"usual":                 join(entry(1), record(varint(1, 1), varint(2, 0))),
 		"reversed":              join(record(varint(3, 1), varint(2, 1), sub(1, desc(7, 6, 5, 4, 3, 2, 1))), record(varint(2, 0), varint(1, 1))),
 		"unknown fields":        join(record(varint(99, 5), wholeDesc, varint(2, 1), sub(98, []byte("new")), varint(3, 1)), record(varint(1, 1), varint(2, 0), sub(3, nil))),
-		"unknown fixed":         join(record(wholeDesc, varint(2, 1), []byte{50<<3&0x7f | 5 | 0x80, 3, 1, 2, 3, 4}, varint(3, 1)), record(varint(1, 1), varint(2, 0))),
+		"unknown fixed":         join(record(wholeDesc, varint(2, 1), protowire.AppendFixed32(protowire.AppendTag(nil, 50, protowire.Fixed32Type), 1), varint(3, 1)), record(varint(1, 1), varint(2, 0))),
 		"unknown field in desc": join(record(sub(1, desc(1, 2, 3, 4, 5, 6, 7, 8, 40)), varint(2, 1), varint(3, 1)), record(varint(1, 1), varint(2, 0))),
 		"twice, the last counts": join(record(wholeDesc, varint(2, 9), varint(2, 1), varint(3, 7), varint(3, 1)),
 			record(varint(1, 5), varint(1, 1), varint(2, 3), varint(2, 0))),

@@ -39,7 +39,7 @@ func TestReaderOfAnySource(t *testing.T) {
 // An error of the source is no fault of the image, wherever it comes; also the
 // one that tells of a compressed stream that was cut off.
 func TestReaderPassesErrors(t *testing.T) {
-	image, _ := plain(t)
+	image := wantImage(t, criuQueues()["plain"][:2]...)
 	for _, want := range []error{iotest.ErrTimeout, io.ErrUnexpectedEOF} {
 		for cut := range len(image) {
 			for _, size := range []int64{int64(len(image)), -1} {

@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,8 +44,11 @@ func (h *hold) release() error {
 	return err
 }
 
-// loose tells whether tasks of the namespace may run in spite of all.
-func (h *hold) loose() bool { return len(h.tasks.Report().Loose) > 0 }
+// loose returns the tasks of the namespace that may run in spite of all. This
+// process may, but sends and receives nothing.
+func (h *hold) loose() []freeze.Task {
+	return slices.DeleteFunc(slices.Clone(h.tasks.Report().Loose), func(t freeze.Task) bool { return t.Why == freeze.WhySelf })
+}
 
 // report returns what was stopped, nil for nobody.
 func (h *hold) report() *Frozen {
@@ -53,7 +57,7 @@ func (h *hold) report() *Frozen {
 	}
 	r := h.tasks.Report()
 	f := &Frozen{Tasks: r.Tasks, Unreadable: r.Unreadable, Duration: h.took}
-	for _, task := range r.Loose {
+	for _, task := range h.loose() {
 		f.Loose = append(f.Loose, fmt.Sprintf("task %q (pid %d, tid %d): %s", task.Name, task.PID, task.TID, task.Why))
 	}
 	return f

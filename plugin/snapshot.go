@@ -50,7 +50,7 @@ func (s *snapshot) take(ctx context.Context) error {
 		return err
 	}
 	s.held = held
-	err = s.untilQuiet(ctx, held.loose())
+	err = s.untilQuiet(ctx, len(held.loose()) > 0)
 	return errors.Join(err, held.release())
 }
 

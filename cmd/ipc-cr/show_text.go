@@ -49,7 +49,11 @@ func (s *showText) Queue(q *images.Queue) error {
 }
 
 func (s *showText) line(q *images.Queue, bytes any) error {
-	_, err := fmt.Fprintf(s.w, queueColumns+" %10v\n", q.ID, fmt.Sprintf("%#x", q.Key), fmt.Sprintf("%#o", q.Mode),
+	columns := queueColumns + " %10v\n"
+	if s.messages {
+		columns = queueColumns + "%v\n" // the sum is not known yet
+	}
+	_, err := fmt.Fprintf(s.w, columns, q.ID, fmt.Sprintf("%#x", q.Key), fmt.Sprintf("%#o", q.Mode),
 		q.UID, q.GID, q.CUID, q.CGID, q.QBytes, q.QNum, bytes)
 	return err
 }

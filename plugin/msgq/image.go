@@ -25,6 +25,7 @@ const inMemory = 8 << 20
 type image struct {
 	source  source
 	records []record
+	highest uint32 // id
 	size    kind.Size
 }
 
@@ -146,6 +147,7 @@ func (img *image) complete(owner *nsenter.Owner) error {
 			return img.fault(r, "queue key %#x stands at offset %d already", r.Key, first)
 		}
 		ids[r.ID], keys[r.Key] = r.offset, r.offset
+		img.highest = max(img.highest, r.ID)
 		var err error
 		if r.owner, r.creator, err = mapOut(&r.Queue, owner); err != nil {
 			return img.fault(r, "%s: %v", &r.Queue, err)

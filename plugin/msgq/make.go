@@ -99,8 +99,7 @@ const stolen = 8
 
 func (c *creation) create(s *step) error {
 	for i := range s.remove {
-		err := c.k.Remove(s.remove[i].ID)
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EIDRM) {
+		if err := remove(c.k, s.remove[i].ID); err != nil {
 			return fmt.Errorf("remove %s: %w", name(&s.remove[i]), err)
 		}
 	}
@@ -114,11 +113,21 @@ func (c *creation) create(s *step) error {
 			s.done = true
 			return nil
 		}
-		if err := c.k.Remove(id); err != nil {
+		if err := remove(c.k, id); err != nil {
+			s.astray = append(s.astray, id)
 			return fmt.Errorf("remove queue %d, which came out instead: %w", id, err)
 		}
 	}
 	return fmt.Errorf("msgget: the id is taken%s", c.occupant(want))
+}
+
+// remove is content with a queue that is gone already.
+func remove(k kernel.Kernel, id int32) error {
+	err := k.Remove(id)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EIDRM) {
+		return nil
+	}
+	return err
 }
 
 func (c *creation) get(s *step, want int32) (int32, error) {

@@ -2,6 +2,7 @@ package msgq
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
@@ -24,6 +25,7 @@ type step struct {
 	remove []kernel.Queue // what has to go right before
 	done   bool           // made by this run
 	lspid  int32          // of our own sends, 0 if none
+	astray []int32        // queues with other ids that came out and could not be removed
 }
 
 // Plan implements kind.Image.
@@ -33,9 +35,12 @@ func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, pol
 		return nil, err
 	}
 	p := &plan{image: img, live: len(live), steps: make([]step, len(img.records))}
+	if err := img.oneSlotEach(k); err != nil {
+		return nil, err
+	}
 	c := &comparer{ctx: ctx, k: k, target: t, source: &img.source}
-	known := newLookup(live, k)
-	ours := 0 // live queues that are equal or leftovers
+	known := newLookup(live, img.records, k)
+	ours, gone := map[int32]bool{}, map[int32]bool{}
 	for i := range img.records {
 		s := &p.steps[i]
 		s.record = &img.records[i]
@@ -43,13 +48,43 @@ func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, pol
 		if err != nil {
 			return nil, err
 		}
-		if familiar {
-			ours++
+		for _, q := range familiar {
+			ours[q.ID] = true
 		}
-		p.removed += len(s.remove)
+		s.takeAway(gone)
 	}
-	p.strangers = len(live) - ours
+	p.removed, p.strangers = len(gone), len(live)-len(ours)
 	return p, p.mayMake(k)
+}
+
+// fewestIndexBits is IPCMNI_SHIFT of ipc/util.h.
+const fewestIndexBits = 15
+
+// oneSlotEach refuses queues that this kernel cannot hold together: the slot is
+// the low part of the id.
+func (img *image) oneSlotEach(k kernel.Kernel) error {
+	if img.highest>>fewestIndexBits == 0 {
+		return nil // they are their own indexes
+	}
+	mask := uint32(1)<<k.IndexBits() - 1
+	slots := make(map[uint32]*record, len(img.records))
+	for i := range img.records {
+		r := &img.records[i]
+		if first := slots[r.ID&mask]; first != nil {
+			return img.fault(r, "%s and %s have the same index %d: this kernel cannot hold both", &r.Queue, &first.Queue, r.ID&mask)
+		}
+		slots[r.ID&mask] = r
+	}
+	return nil
+}
+
+// takeAway leaves the removal of what stands in several queues' way to the first
+// of them: later the id may be that of a queue this run has made.
+func (s *step) takeAway(gone map[int32]bool) {
+	s.remove = slices.DeleteFunc(s.remove, func(q kernel.Queue) bool { return gone[q.ID] })
+	for _, q := range s.remove {
+		gone[q.ID] = true
+	}
 }
 
 // mayMake asks for the privileges that the steps need.
@@ -78,40 +113,40 @@ func (s *step) makes() bool {
 	return s.action == kind.Make || s.action == kind.Remake || s.action == kind.Replaced
 }
 
-// decide chooses the action. familiar tells that the namespace holds the queue
-// already, equal or as the leftover of a killed restore.
-func (s *step) decide(c *comparer, known *lookup, policy kind.Policy) (familiar bool, err error) {
+// decide chooses the action. familiar are the queues in the namespace that are
+// equal or what a killed restore left.
+func (s *step) decide(c *comparer, known *lookup, policy kind.Policy) (familiar []kernel.Queue, err error) {
 	obstacles := known.obstacles(s.record)
 	if len(obstacles) == 0 {
 		s.action = kind.Make
-		return false, nil
+		return nil, nil
+	}
+	if known.allStrays(obstacles) {
+		s.action, s.remove = kind.Remake, slices.Clone(obstacles)
+		return obstacles, nil
 	}
 	same := &obstacles[0]
-	if len(obstacles) == 1 && stray(same, s.record) {
-		s.action, s.remove = kind.Remake, obstacles
-		return true, nil
-	}
 	if len(obstacles) > 1 || same.ID != int32(s.ID) || same.Key != int32(s.Key) {
 		s.collide(obstacles, policy, "its id or key is taken by "+name(same))
-		return false, nil
+		return nil, nil
 	}
 	verdict, err := c.compare(same, s.record)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	switch {
 	case verdict == equal:
 		s.action = kind.Keep
-		return true, nil
+		return obstacles, nil
 	case verdict == leftover:
-		s.action, s.remove = kind.Remake, obstacles
-		return true, nil
+		s.action, s.remove = kind.Remake, slices.Clone(obstacles)
+		return obstacles, nil
 	case policy == kind.Adopt && s.adoptable(same):
 		s.action, s.reason = kind.Adopted, "differs from the image in "+string(verdict)
-		return false, nil
+		return nil, nil
 	}
 	s.collide(obstacles, policy, "exists and differs in "+string(verdict))
-	return false, nil
+	return nil, nil
 }
 
 // adoptable: private queues have the ids 0, 1, 2 in every namespace, so that an
@@ -172,11 +207,12 @@ func (p *plan) Begin(kernel.Kernel, *kind.Target, kind.Situation) error { return
 type lookup struct {
 	byKey  map[int32]*kernel.Queue
 	bySlot map[int32]*kernel.Queue
+	strays map[int32]bool // by id
 	mask   int32
 }
 
-func newLookup(live []kernel.Queue, k kernel.Kernel) *lookup {
-	l := &lookup{byKey: map[int32]*kernel.Queue{}, bySlot: map[int32]*kernel.Queue{}}
+func newLookup(live []kernel.Queue, records []record, k kernel.Kernel) *lookup {
+	l := &lookup{byKey: map[int32]*kernel.Queue{}, bySlot: map[int32]*kernel.Queue{}, strays: map[int32]bool{}}
 	if len(live) == 0 {
 		return l
 	}
@@ -187,7 +223,17 @@ func newLookup(live []kernel.Queue, k kernel.Kernel) *lookup {
 			l.byKey[live[i].Key] = &live[i]
 		}
 	}
+	for i := range records {
+		if q := l.byKey[int32(records[i].Key)]; q != nil && stray(q, &records[i]) {
+			l.strays[q.ID] = true
+		}
+	}
 	return l
+}
+
+// allStrays: a stray may stand in the slot of another queue of the image.
+func (l *lookup) allStrays(queues []kernel.Queue) bool {
+	return !slices.ContainsFunc(queues, func(q kernel.Queue) bool { return !l.strays[q.ID] })
 }
 
 // obstacles returns the queues that have the record's slot or its key. The slot

@@ -70,6 +70,11 @@ func (p *plan) Undo(k kernel.Kernel) error {
 	var errs []error
 	for i := range slices.Backward(p.steps) {
 		s := &p.steps[i]
+		for _, id := range s.astray {
+			if err := remove(k, id); err != nil {
+				errs = append(errs, fmt.Errorf("remove queue %d, which came out instead of %s: %w", id, &s.Queue, err))
+			}
+		}
 		if !s.done {
 			continue
 		}
@@ -92,5 +97,5 @@ func (s *step) undo(k kernel.Kernel) error {
 		return nil
 	}
 	s.done = false
-	return k.Remove(int32(s.ID))
+	return remove(k, int32(s.ID))
 }

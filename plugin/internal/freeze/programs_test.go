@@ -17,13 +17,13 @@ import (
 // Programs that keep a namespace busy until they are killed. The first argument
 // is the counters' file.
 var (
-	busyProgram    = nstest.Program("freeze.busy", busy)
-	forkProgram    = nstest.Program("freeze.fork", forkStorm)
-	threadProgram  = nstest.Program("freeze.thread", threadStorm)
-	spawnProgram   = nstest.Program("freeze.spawn", spawnStorm)
-	execProgram    = nstest.Program("freeze.exec", startReexec)
-	headlessProgam = nstest.Program("freeze.headless", headless)
-	mixedProgram   = nstest.Program("freeze.mixed", mixed)
+	busyProgram     = nstest.Program("freeze.busy", busy)
+	forkProgram     = nstest.Program("freeze.fork", forkStorm)
+	threadProgram   = nstest.Program("freeze.thread", threadStorm)
+	spawnProgram    = nstest.Program("freeze.spawn", spawnStorm)
+	execProgram     = nstest.Program("freeze.exec", startReexec)
+	headlessProgram = nstest.Program("freeze.headless", headless)
+	mixedProgram    = nstest.Program("freeze.mixed", mixed)
 )
 
 func argument(args []string, i int) int {

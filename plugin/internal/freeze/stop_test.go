@@ -53,7 +53,7 @@ func TestThousandThreads(t *testing.T) {
 
 func TestFirstThreadEnded(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, headlessProgam, c.path)
+	p := nstest.Start(t, ns, headlessProgram, c.path)
 	eventually(t, "the first thread has ended", func() bool {
 		proc, err := openProc()
 		if err != nil {
