@@ -172,10 +172,15 @@ func criuImages(t testing.TB, kind string) map[string][]byte {
 	return found
 }
 
+// must ends the test, or without one the process, on an error.
 func must[T any](t testing.TB) func(T, error) T {
 	return func(value T, err error) T {
-		t.Helper()
-		if err != nil {
+		switch {
+		case err == nil:
+		case t == nil:
+			panic(err)
+		default:
+			t.Helper()
 			t.Fatal(err)
 		}
 		return value

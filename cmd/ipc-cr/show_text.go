@@ -34,27 +34,26 @@ func (s *showText) Vars(v *images.Vars) error {
 	return err
 }
 
-const queueColumns = "  %10v %10v %-5v %6v %6v %6v %6v %10v %8v"
-
 func (s *showText) Queue(q *images.Queue) error {
 	if s.queues == 0 {
-		fmt.Fprintf(s.w, queueColumns+" %10v\n", "msqid", "key", "mode", "uid", "gid", "cuid", "cgid", "qbytes", "qnum", "bytes")
+		s.row("msqid", "key", "mode", "uid", "gid", "cuid", "cgid", "qbytes", "qnum", "bytes")
 	}
 	s.queues++
 	s.index = 0
 	if !s.messages {
 		return nil
 	}
-	return s.line(q, "")
+	return s.queue(q, "-") // not known before the last message
 }
 
-func (s *showText) line(q *images.Queue, bytes any) error {
-	columns := queueColumns + " %10v\n"
-	if s.messages {
-		columns = queueColumns + "%v\n" // the sum is not known yet
-	}
-	_, err := fmt.Fprintf(s.w, columns, q.ID, fmt.Sprintf("%#x", q.Key), fmt.Sprintf("%#o", q.Mode),
+func (s *showText) queue(q *images.Queue, bytes any) error {
+	return s.row(q.ID, fmt.Sprintf("%#x", q.Key), fmt.Sprintf("%#o", q.Mode),
 		q.UID, q.GID, q.CUID, q.CGID, q.QBytes, q.QNum, bytes)
+}
+
+// row prints the columns of a queue.
+func (s *showText) row(columns ...any) error {
+	_, err := fmt.Fprintf(s.w, "  %10v %10v %-5v %6v %6v %6v %6v %10v %8v %10v\n", columns...)
 	return err
 }
 
@@ -62,7 +61,7 @@ func (s *showText) EndQueue(q *images.Queue, bytes int64) error {
 	if s.messages {
 		return nil
 	}
-	return s.line(q, bytes)
+	return s.queue(q, bytes)
 }
 
 // preview is how much of a payload a line shows.
