@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,9 @@ func dump(t testing.TB, k *task, args ...string) (dir string) {
 	t.Helper()
 	dir = imagesDir(t)
 	runCRIU(t, dir, "dump.log", append([]string{"dump", "-t", strconv.Itoa(k.pid)}, args...)...)
+	if !slices.Contains(args, "--leave-running") {
+		k.kill(t) // it is reaped, which frees its pid
+	}
 	return dir
 }
 
@@ -95,15 +99,20 @@ type imageFile struct {
 // showImage decodes a file with crit, which shares no code with us.
 func showImage(t testing.TB, path string) imageFile {
 	t.Helper()
+	var image imageFile
+	crit(t, path, &image)
+	return image
+}
+
+func crit(t testing.TB, path string, image any) {
+	t.Helper()
 	out, err := exec.Command("crit", "show", path).Output()
 	if err != nil {
 		t.Fatalf("crit show %s: %v", path, err)
 	}
-	var image imageFile
-	if err := json.Unmarshal(out, &image); err != nil {
+	if err := json.Unmarshal(out, image); err != nil {
 		t.Fatalf("crit show %s: %v\n%s", path, err, out)
 	}
-	return image
 }
 
 // namespaceNumber returns N of ipcns-*-N.img: what the tasks of the dump call

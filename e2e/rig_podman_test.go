@@ -104,12 +104,13 @@ func (p *podman) removeAll(t testing.TB) {
 			t.Errorf("podman %q: %v\n%s", args, err, out)
 		}
 	}
-	for _, mount := range []string{"/root/vfs", "/root", "/run"} {
-		unix.Unmount(p.dir+mount, unix.MNT_DETACH) // EINVAL where there is none
-	}
-	if err := os.RemoveAll(p.dir); err != nil {
-		t.Error(err)
-	}
+	// conmon starts a last podman for each container, which writes a moment longer.
+	waitFor(t, "an end of podman's own", func() bool {
+		for _, mount := range []string{"/root/vfs", "/root", "/run"} {
+			unix.Unmount(p.dir+mount, unix.MNT_DETACH) // EINVAL where there is none
+		}
+		return os.RemoveAll(p.dir) == nil
+	})
 	removeCgroups()
 }
 

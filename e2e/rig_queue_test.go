@@ -109,10 +109,15 @@ func readQueue(line string) (q queue, err error) {
 
 // become changes the effective ids of this thread alone, so with the bare system
 // calls; the thread ends with the function that inNamespace runs.
-func become(user int) error {
+func become(user int) error { return becomeBoth(user, user) }
+
+func becomeBoth(uid, gid int) error {
 	const keep = ^uintptr(0)
-	for _, trap := range []uintptr{unix.SYS_SETRESGID, unix.SYS_SETRESUID} {
-		if _, _, errno := unix.Syscall(trap, keep, uintptr(user), keep); errno != 0 {
+	for _, call := range []struct {
+		trap uintptr
+		id   int
+	}{{unix.SYS_SETRESGID, gid}, {unix.SYS_SETRESUID, uid}} {
+		if _, _, errno := unix.Syscall(call.trap, keep, uintptr(call.id), keep); errno != 0 {
 			return errno
 		}
 	}

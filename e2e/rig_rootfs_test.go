@@ -30,7 +30,7 @@ func makeRootfs(t testing.TB, dir string) {
 	if err := copyFile(filepath.Join(dir, "bin/busybox"), busybox, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, applet := range []string{"sh", "sleep", "cat", "ipcs"} {
+	for _, applet := range []string{"sh", "sleep", "cat"} {
 		if err := os.Symlink("busybox", filepath.Join(dir, "bin", applet)); err != nil {
 			t.Fatal(err)
 		}

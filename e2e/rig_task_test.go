@@ -40,6 +40,18 @@ func startTask(t testing.TB, ns *nsenter.Namespace, children int) *task {
 	return k.started(t, cmd, children)
 }
 
+// startSleeper starts a task that costs CRIU as little as can be.
+func startSleeper(t testing.TB, ns *nsenter.Namespace) *task {
+	t.Helper()
+	cmd := exec.Command("sleep", "900")
+	cmd.Dir, cmd.Env = "/", []string{}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := ns.Run(cmd.Start); err != nil {
+		t.Fatalf("start a task: %v", err)
+	}
+	return (&task{wait: sync.OnceValue(cmd.Wait)}).started(t, cmd, 0)
+}
+
 func newTask(t testing.TB, children int) (*task, *exec.Cmd) {
 	t.Helper()
 	cmd := taskCommand(taskProgram(t), children)

@@ -1,14 +1,17 @@
 package images_test
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/quick"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/checkpoint-restore/go-criu/v7/magic"
 
 	"github.com/ipc-cr/ipc-cr/images"
 )
@@ -120,7 +123,7 @@ func TestImageRoundTrip(t *testing.T) {
 			}
 			for _, size := range []int64{int64(len(image)), -1} {
 				got, err := decode(bytes.NewReader(image), size)
-				if diff := cmp.Diff(queues, got); diff != "" || err != nil {
+				if diff := diff(queues, got); diff != "" || err != nil {
 					t.Errorf("size %d: %v\n%s", size, err, diff)
 				}
 			}
@@ -148,13 +151,23 @@ func randomQueues(random *rand.Rand, counts []int) []queue {
 }
 
 func TestHeaders(t *testing.T) {
-	for kind, want := range map[string]string{
-		images.MsgKind: msgMagic,
-		images.VarKind: "\x19\x43\x56\x54\x07\x50\x11\x53", // IPCNS_VAR_MAGIC of criu/include/magic.h
+	table := magic.LoadMagic().ByName
+	for kind, name := range map[string]string{
+		images.MsgKind: "IPCNS_MSG", images.VarKind: "IPC_VAR", images.SemKind: "IPCNS_SEM", images.ShmKind: "IPCNS_SHM",
 	} {
+		want := binary.LittleEndian.AppendUint32(nil, uint32(table["IMG_COMMON"]))
+		want = binary.LittleEndian.AppendUint32(want, uint32(table[name]))
 		var b bytes.Buffer
-		if err := images.WriteHeader(&b, kind); err != nil || b.String() != want {
+		if err := images.WriteHeader(&b, kind); err != nil || !bytes.Equal(b.Bytes(), want) {
 			t.Errorf("%s: %x, %v, want %x", kind, b.Bytes(), err, want)
+		}
+		if got := images.KindOf(bufio.NewReader(&b)); got != kind {
+			t.Errorf("%s is said to be %q", kind, got)
+		}
+	}
+	for _, other := range []string{"", "\x19", msgMagic[:7], "\x19\x43\x56\x54\x21\x43\x21\x43", "01234567"} {
+		if got := images.KindOf(bufio.NewReader(strings.NewReader(other))); got != "" {
+			t.Errorf("%q is said to be %q", other, got)
 		}
 	}
 }

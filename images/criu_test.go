@@ -5,8 +5,6 @@ import (
 	"math"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ipc-cr/ipc-cr/images"
 )
 
@@ -60,7 +58,7 @@ func TestReadsCRIUs(t *testing.T) {
 	for name, want := range criuQueues() {
 		for _, size := range []int64{int64(len(found[name])), -1} {
 			got, err := decode(bytes.NewReader(found[name]), size)
-			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			if diff := diff(want, got); diff != "" || err != nil {
 				t.Errorf("%s: %v\n%s", name, err, diff)
 			}
 		}
@@ -86,7 +84,7 @@ func TestVarsAsCRIU(t *testing.T) {
 	}
 	for name, image := range criuImages(t, images.VarKind) {
 		got, err := images.ReadVars(name, bytes.NewReader(image))
-		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		if diff := diff(want, got); diff != "" || err != nil {
 			t.Errorf("%s: %v\n%s", name, err, diff)
 			continue
 		}

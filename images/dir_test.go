@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/images"
@@ -267,11 +266,11 @@ func TestHoldsAndNumbers(t *testing.T) {
 		write(t, dir, name, nil)
 	}
 	for range 2 { // a directory is read from its beginning each time
-		if diff := cmp.Diff([]uint32{1, 10, 4294967295}, must[[]uint32](t)(dir.Numbers())); diff != "" {
+		if diff := diff([]uint32{1, 10, 4294967295}, must[[]uint32](t)(dir.Numbers())); diff != "" {
 			t.Error(diff)
 		}
 		want := []string{"ipc-cr-1.json", "ipcns-msg-1.img", "ipcns-var-1.img"}
-		if diff := cmp.Diff(want, must[[]string](t)(dir.Holds(1))); diff != "" {
+		if diff := diff(want, must[[]string](t)(dir.Holds(1))); diff != "" {
 			t.Error(diff)
 		}
 	}

@@ -3,7 +3,6 @@ package images_test
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -72,11 +71,13 @@ func saveInto(t *testing.T, path string, old, g generation) bool {
 // tmpfs at path.
 func onTmpfs(t *testing.T, options string, fn func(path string)) {
 	t.Helper()
-	path := filepath.Join(t.TempDir())
+	path := t.TempDir()
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with us
-		err := unix.Unshare(unix.CLONE_NEWNS)
+		var err error
+		defer func() { done <- err }()
+		err = unix.Unshare(unix.CLONE_NEWNS)
 		if err == nil {
 			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 		}
@@ -86,7 +87,6 @@ func onTmpfs(t *testing.T, options string, fn func(path string)) {
 		if err == nil {
 			fn(path)
 		}
-		done <- err
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	ipcdesc "github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-desc"
 	ipcmsg "github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-msg"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ipc-cr/ipc-cr/images"
@@ -170,6 +172,14 @@ func criuImages(t testing.TB, kind string) map[string][]byte {
 		}
 	}
 	return found
+}
+
+// diff is cmp.Diff, which takes long over equal payloads.
+func diff(want, got any) string {
+	if reflect.DeepEqual(want, got) {
+		return ""
+	}
+	return cmp.Diff(want, got)
 }
 
 // must ends the test, or without one the process, on an error.

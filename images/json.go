@@ -4,11 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
-// The JSON file has a line for every object, and nothing in a restore depends on
-// them. encoding/json takes longer over them than the kernel over making the
-// objects, so they are only checked to be JSON here, and kept as they stand.
+// The JSON file is read and written by hand. It has a line for every object, over
+// which encoding/json takes longer than the kernel over making the objects, and
+// for a checkpoint of a few messages its reflection costs more than everything
+// else. What is read is strict JSON (RFC 8259) with known fields, each once.
 
 // errJSON is what is wrong with a byte that cannot stand where it does.
 var errJSON = errors.New("invalid JSON")
@@ -16,43 +20,104 @@ var errJSON = errors.New("invalid JSON")
 // maxDepth bounds how deeply values are nested: the details are three levels.
 const maxDepth = 32
 
-// scanner walks over JSON text (RFC 8259).
+// scanner walks over JSON text.
 type scanner struct {
 	text []byte
 	at   int
 }
 
-// splitObjects takes the value of the top-level field "objects" out of a JSON
-// object: rest is the text with null in its place. Errors leave the offset in
-// at.
-func splitObjects(text []byte) (rest []byte, objects map[string]json.RawMessage, at int, err error) {
-	s := &scanner{text: text}
-	from, to := -1, -1
-	err = s.object(func(key string) error {
-		if key != "objects" {
-			return s.value(maxDepth)
-		}
-		if from >= 0 {
-			return errors.New(`"objects" stands there twice`)
-		}
-		objects, from = map[string]json.RawMessage{}, s.at
-		err := s.members(objects)
-		to = s.at
-		return err
-	})
-	if err != nil || from < 0 {
-		return text, nil, s.at, err
+// end wants nothing but white space after the value.
+func (s *scanner) end() error {
+	if s.peek(); s.at < len(s.text) {
+		return errors.New("something follows the end")
 	}
-	rest = append(rest, text[:from]...)
-	rest = append(append(rest, "null"...), text[to:]...)
-	return rest, objects, s.at, nil
+	return nil
 }
 
-// members collects the values of an object.
+// record reads an object whose fields are known, each at most once.
+func (s *scanner) record(fields map[string]func() error) error {
+	seen := make(map[string]bool, len(fields))
+	return s.object(func(key string) error {
+		read, known := fields[key]
+		if !known {
+			return fmt.Errorf("unknown field %q", key)
+		}
+		if seen[key] {
+			return fmt.Errorf("field %q stands there twice", key)
+		}
+		seen[key] = true
+		return read()
+	})
+}
+
+// items reads a list.
+func (s *scanner) items(item func() error) error {
+	if s.peek() != '[' {
+		return errJSON
+	}
+	return s.list(']', item)
+}
+
+// string reads a string.
+func (s *scanner) string(into *string) error {
+	if s.peek() != '"' {
+		return errors.New("not a string")
+	}
+	from := s.at
+	text, err := s.str()
+	if err != nil {
+		return err
+	}
+	*into = string(text)
+	if strings.ContainsRune(*into, '\\') || !utf8.ValidString(*into) {
+		return json.Unmarshal(s.text[from:s.at], into) // the rare ones
+	}
+	return nil
+}
+
+// integer reads a whole number of so many bits.
+func integer[T int | int64](s *scanner, into *T) error {
+	text, err := s.digitsOf()
+	if err != nil {
+		return err
+	}
+	value, err := strconv.ParseInt(text, 10, 64)
+	*into = T(value)
+	return numberError(text, err)
+}
+
+// unsigned reads a whole number that is not negative.
+func unsigned[T uint32 | uint64](s *scanner, into *T, bits int) error {
+	text, err := s.digitsOf()
+	if err != nil {
+		return err
+	}
+	value, err := strconv.ParseUint(text, 10, bits)
+	*into = T(value)
+	return numberError(text, err)
+}
+
+func (s *scanner) digitsOf() (string, error) {
+	if c := s.peek(); c != '-' && !isDigit(c) {
+		return "", errors.New("not a number")
+	}
+	from := s.at
+	err := s.number()
+	return string(s.text[from:s.at]), err
+}
+
+func numberError(text string, err error) error {
+	if err != nil {
+		return fmt.Errorf("number %s: %w", text, errors.Unwrap(err))
+	}
+	return nil
+}
+
+// members collects the values of an object, as they stand.
 func (s *scanner) members(into map[string]json.RawMessage) error {
 	return s.object(func(key string) error {
 		if _, twice := into[key]; twice {
-			return fmt.Errorf("%q stands there twice", key)
+			return fmt.Errorf("field %q stands there twice", key)
 		}
 		from := s.at
 		err := s.value(maxDepth)

@@ -1,13 +1,8 @@
 package images
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"time"
 )
@@ -92,84 +87,4 @@ func (s *Sum) UnmarshalText(text []byte) error {
 	}
 	*s = Sum(value)
 	return nil
-}
-
-// WriteManifest writes the JSON file. What m has in Objects is ignored, details
-// is written in its place: it must be valid JSON.
-func WriteManifest(w io.Writer, m *Manifest, details map[string]Details) error {
-	head := *m
-	head.Objects = nil
-	text, err := json.MarshalIndent(&head, "", "  ")
-	if err != nil {
-		return err
-	}
-	buf := bufio.NewWriterSize(w, 64<<10)
-	buf.Write(bytes.TrimSuffix(text, []byte("null\n}")))
-	buf.WriteByte('{')
-	for i, kind := range sortedKeys(details) {
-		if i > 0 {
-			buf.WriteByte(',')
-		}
-		fmt.Fprintf(buf, "\n    %q: ", kind)
-		for _, piece := range details[kind] {
-			buf.Write(piece)
-		}
-	}
-	buf.WriteString("\n  }\n}\n")
-	return buf.Flush() // tells of every error before
-}
-
-// ReadManifest reads a JSON file strictly: unknown fields, another format and
-// anything after the end are errors. file is the name that errors give.
-func ReadManifest(file string, r io.Reader) (*Manifest, error) {
-	var buf bytes.Buffer
-	if f, ok := r.(*os.File); ok {
-		if info, err := f.Stat(); err == nil {
-			buf.Grow(int(min(max(info.Size(), 0), MaxManifest)) + bytes.MinRead)
-		}
-	}
-	_, err := buf.ReadFrom(io.LimitReader(r, MaxManifest+1))
-	data := buf.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", file, err)
-	}
-	if len(data) > MaxManifest {
-		return nil, fault(file, MaxManifest, "larger than %d bytes", MaxManifest)
-	}
-	rest, objects, at, err := splitObjects(data)
-	if err != nil {
-		return nil, fault(file, int64(at), "%v", err)
-	}
-	m, err := decodeManifest(file, rest)
-	if err == nil {
-		m.Objects = objects
-	}
-	return m, err
-}
-
-// decodeManifest reads all but the objects.
-func decodeManifest(file string, text []byte) (*Manifest, error) {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	m := &Manifest{}
-	if err := decoder.Decode(m); err != nil {
-		return nil, fault(file, manifestOffset(err, decoder), "%v", err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, fault(file, decoder.InputOffset(), "something follows the end")
-	}
-	if m.Format < 1 || m.Format > ManifestFormat {
-		return nil, fault(file, 0, "format %d: this ipc-cr knows up to %d", m.Format, ManifestFormat)
-	}
-	return m, nil
-}
-
-func manifestOffset(err error, decoder *json.Decoder) int64 {
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return syntax.Offset
-	}
-	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return kind.Offset
-	}
-	return decoder.InputOffset()
 }

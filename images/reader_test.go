@@ -9,8 +9,6 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ipc-cr/ipc-cr/images"
 )
 
@@ -29,7 +27,7 @@ func TestReaderOfAnySource(t *testing.T) {
 	} {
 		for _, size := range []int64{int64(len(image)), -1} {
 			got, err := decode(source(bytes.NewReader(image)), size)
-			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			if diff := diff(want, got); diff != "" || err != nil {
 				t.Errorf("%s, size %d: %v\n%s", name, size, err, diff)
 			}
 		}
@@ -68,7 +66,7 @@ func TestReaderTimeout(t *testing.T) {
 		t.Fatalf("got %v, want a timeout", err)
 	}
 	got, err := drain(r)
-	if diff := cmp.Diff(want[0].Messages, got); diff != "" || err != nil {
+	if diff := diff(want[0].Messages, got); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
 }
@@ -140,7 +138,7 @@ func checkPart(t *testing.T, part []byte, offset int64, want queue) {
 		} {
 			reset()
 			got, err := rest(&r)
-			if diff := cmp.Diff([]queue{want}, got); diff != "" || err != nil {
+			if diff := diff([]queue{want}, got); diff != "" || err != nil {
 				t.Errorf("part at %d: %v\n%s", offset, err, diff)
 			}
 			if r.Offset() != offset+int64(len(part)) {
@@ -220,7 +218,7 @@ func TestResetLeavesForeignBytes(t *testing.T) {
 	}
 	r.ResetBytes("the image", data, 8)
 	got, err := rest(&r)
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+	if diff := diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
 }

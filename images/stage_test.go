@@ -11,7 +11,6 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/images"
@@ -21,7 +20,7 @@ import (
 func TestSaveAndLoad(t *testing.T) {
 	dir := newDir(t, 1, 3)
 	want := []string{"ipc-cr-1.json", "ipc-cr-2.json", "ipcns-msg-1.img", "ipcns-var-1.img", "ipcns-var-2.img"}
-	if diff := cmp.Diff(want, listing(t, dir.Path())); diff != "" {
+	if diff := diff(want, listing(t, dir.Path())); diff != "" {
 		t.Error(diff)
 	}
 	for number, want := range map[int64]generation{1: 1, 2: 3} {
@@ -65,7 +64,7 @@ func TestDiscard(t *testing.T) {
 		t.Errorf("staged: %q", listing(t, dir.Path()))
 	}
 	stage.Discard()
-	if diff := cmp.Diff(before, listing(t, dir.Path())); diff != "" {
+	if diff := diff(before, listing(t, dir.Path())); diff != "" {
 		t.Error(diff)
 	}
 	if got, err := load(dir, 1); got != 1 || err != nil {
@@ -84,8 +83,8 @@ func TestCreateTwice(t *testing.T) {
 
 // A change of a directory, as inotify(7) tells it.
 type change struct {
-	what uint32
-	name string
+	What uint32
+	Name string
 }
 
 const unlinked, named, closed = unix.IN_DELETE, unix.IN_MOVED_TO, unix.IN_CLOSE_WRITE
@@ -111,7 +110,7 @@ func TestCommitOrder(t *testing.T) {
 		change{unlinked, "ipcns-msg-1.img"}, change{unlinked, "ipcns-sem-1.img"}, change{unlinked, "ipcns-shm-1.img"},
 		change{named, "ipcns-msg-1.img"}, change{named, "ipcns-var-1.img"}, change{named, "ipc-cr-1.json"},
 	)
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(change{})); diff != "" {
+	if diff := diff(want, got); diff != "" {
 		t.Errorf("changes (-want +seen):\n%s", diff)
 	}
 	if names := listing(t, dir.Path()); !slices.Contains(names, "ipcns-var-2.img") || !slices.Contains(names, "pages-1.img") {
@@ -133,7 +132,7 @@ func TestKilledBetweenAnyTwoChanges(t *testing.T) {
 		if err := to.save(dir, 1); err != nil {
 			t.Fatal(err)
 		}
-		seen := slices.DeleteFunc(changes(), func(c change) bool { return c.what == closed })
+		seen := slices.DeleteFunc(changes(), func(c change) bool { return c.What == closed })
 		for n := range len(seen) + 1 {
 			replay(t, old, content(t, dir), seen[:n], func(dir *images.Dir) {
 				checkOneOf(t, dir, from, to)
@@ -166,13 +165,13 @@ func replay(t *testing.T, old, fresh map[string][]byte, changes []change, check 
 		write(t, dir, name, data)
 	}
 	for _, c := range changes {
-		if c.what == unlinked {
-			if err := os.Remove(filepath.Join(dir.Path(), c.name)); err != nil {
+		if c.What == unlinked {
+			if err := os.Remove(filepath.Join(dir.Path(), c.Name)); err != nil {
 				t.Fatal(err)
 			}
 			continue
 		}
-		write(t, dir, c.name, fresh[c.name])
+		write(t, dir, c.Name, fresh[c.Name])
 	}
 	check(dir)
 }

@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 
-	ipcvar "github.com/checkpoint-restore/go-criu/v7/crit/images/ipc-var"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // Vars is the record of an ipcns-var image: the sysctls of an IPC namespace, as
@@ -35,16 +35,80 @@ type Vars struct {
 // maxVars bounds the length of an ipcns-var image: CRIU's are below 200 bytes.
 const maxVars = 64 << 10
 
+// varField is where a field of ipc_var_entry is kept: one of the pointers is set.
+type varField struct {
+	repeated *[]uint32
+	u32      *uint32
+	u64      *uint64
+	optional **uint32
+}
+
+// fields returns the fields by their number in CRIU's images/ipc-var.proto, less
+// one. They are encoded by hand: the generated code takes longer to start than a
+// small checkpoint has. A test holds it against go-criu's generated types.
+func (v *Vars) fields() []varField {
+	return []varField{
+		{repeated: &v.Sem}, {u32: &v.MsgMax}, {u32: &v.MsgMnb}, {u32: &v.MsgMni}, {u32: &v.AutoMsgMni},
+		{u64: &v.ShmMax}, {u64: &v.ShmAll}, {u32: &v.ShmMni}, {u32: &v.ShmRmidForced},
+		{u32: &v.MqQueuesMax}, {u32: &v.MqMsgMax}, {u32: &v.MqMsgsizeMax},
+		{optional: &v.MqMsgDefault}, {optional: &v.MqMsgsizeDefault},
+		{optional: &v.MsgNextID}, {optional: &v.SemNextID}, {optional: &v.ShmNextID},
+	}
+}
+
+// values returns what is to be written of a field.
+func (f *varField) values() []uint64 {
+	switch {
+	case f.repeated != nil:
+		values := make([]uint64, len(*f.repeated))
+		for i, value := range *f.repeated {
+			values[i] = uint64(value)
+		}
+		return values
+	case f.u32 != nil:
+		return []uint64{uint64(*f.u32)}
+	case f.u64 != nil:
+		return []uint64{*f.u64}
+	case *f.optional != nil:
+		return []uint64{uint64(**f.optional)}
+	}
+	return nil
+}
+
+// set takes a value that was read.
+func (f *varField) set(value uint64) error {
+	if f.u64 != nil {
+		*f.u64 = value
+		return nil
+	}
+	if value > math.MaxUint32 {
+		return fmt.Errorf("%d does not fit 32 bits", value)
+	}
+	short := uint32(value)
+	switch {
+	case f.repeated != nil:
+		*f.repeated = append(*f.repeated, short)
+	case f.u32 != nil:
+		*f.u32 = short
+	default:
+		*f.optional = &short
+	}
+	return nil
+}
+
+func (f *varField) required() bool { return f.u32 != nil || f.u64 != nil }
+
 // WriteVars writes an ipcns-var image.
 func WriteVars(w io.Writer, v *Vars) error {
 	head := header(VarKind)
 	buf := append(head[:], 0, 0, 0, 0)
-	buf, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(buf, v.entry())
-	if err != nil {
-		return fmt.Errorf("encode the %s image: %w", VarKind, err)
+	for i, f := range v.fields() {
+		for _, value := range f.values() {
+			buf = appendField(buf, protowire.Number(i+1), value)
+		}
 	}
 	binary.LittleEndian.PutUint32(buf[headerLen:], uint32(len(buf)-headerLen-4))
-	_, err = w.Write(buf)
+	_, err := w.Write(buf)
 	return err
 }
 
@@ -65,31 +129,50 @@ func ReadVars(file string, r io.Reader) (*Vars, error) {
 	if int64(length) != int64(len(body)-4) {
 		return nil, fault(file, headerLen, "a record of %d bytes in the remaining %d", length, len(body)-4)
 	}
-	var entry ipcvar.IpcVarEntry
-	if err := proto.Unmarshal(body[4:], &entry); err != nil {
+	v := &Vars{}
+	if err := parseVars(body[4:], v); err != nil {
 		return nil, fault(file, headerLen, "sysctl record: %v", err)
 	}
-	return varsOf(&entry), nil
+	return v, nil
 }
 
-func (v *Vars) entry() *ipcvar.IpcVarEntry {
-	return &ipcvar.IpcVarEntry{
-		SemCtls: v.Sem, MsgCtlmax: &v.MsgMax, MsgCtlmnb: &v.MsgMnb, MsgCtlmni: &v.MsgMni,
-		AutoMsgmni: &v.AutoMsgMni, ShmCtlmax: &v.ShmMax, ShmCtlall: &v.ShmAll,
-		ShmCtlmni: &v.ShmMni, ShmRmidForced: &v.ShmRmidForced,
-		MqQueuesMax: &v.MqQueuesMax, MqMsgMax: &v.MqMsgMax, MqMsgsizeMax: &v.MqMsgsizeMax,
-		MqMsgDefault: v.MqMsgDefault, MqMsgsizeDefault: v.MqMsgsizeDefault,
-		MsgNextId: v.MsgNextID, SemNextId: v.SemNextID, ShmNextId: v.ShmNextID,
+func parseVars(b []byte, v *Vars) error {
+	known := v.fields()
+	seen := make([]bool, len(known))
+	take := func(number protowire.Number, value uint64) error {
+		if int(number) > len(known) {
+			return nil
+		}
+		seen[number-1] = true
+		if err := known[number-1].set(value); err != nil {
+			return fmt.Errorf("field %d: %w", number, err)
+		}
+		return nil
 	}
+	if err := fields(b, take, func(number protowire.Number, value []byte) error { return packed(number, value, take) }); err != nil {
+		return err
+	}
+	for i := range known {
+		if known[i].required() && !seen[i] {
+			return fmt.Errorf("field %d is missing", i+1)
+		}
+	}
+	return nil
 }
 
-func varsOf(e *ipcvar.IpcVarEntry) *Vars {
-	return &Vars{
-		Sem: e.SemCtls, MsgMax: e.GetMsgCtlmax(), MsgMnb: e.GetMsgCtlmnb(), MsgMni: e.GetMsgCtlmni(),
-		AutoMsgMni: e.GetAutoMsgmni(), ShmMax: e.GetShmCtlmax(), ShmAll: e.GetShmCtlall(),
-		ShmMni: e.GetShmCtlmni(), ShmRmidForced: e.GetShmRmidForced(),
-		MqQueuesMax: e.GetMqQueuesMax(), MqMsgMax: e.GetMqMsgMax(), MqMsgsizeMax: e.GetMqMsgsizeMax(),
-		MqMsgDefault: e.MqMsgDefault, MqMsgsizeDefault: e.MqMsgsizeDefault,
-		MsgNextID: e.MsgNextId, SemNextID: e.SemNextId, ShmNextID: e.ShmNextId,
+// packed reads the numbers of the repeated field where a writer packed them, as
+// every reader of protobuf has to. Other fields are none that we know.
+func packed(number protowire.Number, b []byte, take func(protowire.Number, uint64) error) error {
+	const sem = 1
+	for number == sem && len(b) > 0 {
+		value, n := protowire.ConsumeVarint(b)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		if err := take(number, value); err != nil {
+			return err
+		}
+		b = b[n:]
 	}
+	return nil
 }

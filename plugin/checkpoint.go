@@ -136,12 +136,20 @@ func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
 	if err := s.stage.Commit(manifest, s.details); err != nil {
 		return nil, err
 	}
-	if by, err := s.dir.WritableBy(rootUID); err == nil && by != "" {
-		s.warnings = append(s.warnings, fmt.Sprintf("images directory %s can be written by %s: whoever can write images decides what a restore makes of them", s.dir.Path(), by))
-	}
+	s.warnings = append(s.warnings, writers(s.dir, rootUID)...)
 	return &CheckpointReport{
 		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: source, Method: methodCopy,
 		Objects: s.sizes, Files: manifest.Files, Attempts: s.attempts,
 		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
 	}, nil
+}
+
+// writers warns of an images directory that others than root and the
+// namespace's own root can write.
+func writers(dir *images.Dir, rootUID uint32) []string {
+	by, err := dir.WritableBy(rootUID)
+	if err != nil || by == "" {
+		return nil
+	}
+	return []string{fmt.Sprintf("images directory %s can be written by %s: whoever writes images decides what a restore makes", dir.Path(), by)}
 }

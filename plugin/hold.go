@@ -2,12 +2,16 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
 )
 
 // hold is the tasks of a namespace, stopped. A nil hold holds nobody.
@@ -30,7 +34,18 @@ func (t *target) stop(ctx context.Context) (*hold, error) {
 		return nil, err
 	}
 	h.tasks = tasks
+	if n := tasks.Report().Unreadable; n > 0 && !mayTrace() {
+		err := fmt.Errorf("stop the tasks of %s: %d tasks cannot be looked at and may live in it: needs CAP_SYS_PTRACE: %w", t.ns, n, unix.EPERM)
+		return nil, errors.Join(err, h.release())
+	}
 	return h, nil
+}
+
+// mayTrace tells whether the tasks that cannot be looked at are those of other
+// user namespaces alone.
+func mayTrace() bool {
+	held, err := linux.Capabilities()
+	return err == nil && held&(1<<unix.CAP_SYS_PTRACE) != 0
 }
 
 // release lets the tasks go; a second call does nothing.

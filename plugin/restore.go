@@ -130,6 +130,11 @@ func (r *restore) run(ctx context.Context) (err error) {
 }
 
 func (r *restore) load(ctx context.Context) error {
+	root, _, err := r.root()
+	if err != nil {
+		return err
+	}
+	r.warnings = writers(r.set.Dir, root)
 	for _, kind := range r.opt.Kinds {
 		image, err := kind.Load(ctx, r.set, r.Owner)
 		if err != nil {
@@ -238,6 +243,10 @@ func (r *restore) undo(k kernel.Kernel) error {
 	return errors.Join(errs...)
 }
 
+// instead are the actions that a person should know about: what the namespace
+// held counted more than the image, or less.
+var instead = map[Action]string{ActionAdopt: "adopted", ActionReplace: "replaced"}
+
 func (r *restore) report() (*RestoreReport, error) {
 	source, err := r.source()
 	if err != nil {
@@ -255,8 +264,8 @@ func (r *restore) report() (*RestoreReport, error) {
 	}
 	for _, step := range report.Steps {
 		report.Actions[step.Action]++
-		if step.Action == ActionAdopt || step.Action == ActionReplace {
-			report.Warnings = append(report.Warnings, fmt.Sprintf("%s %sed: %s", step.Object, step.Action, step.Reason))
+		if done := instead[step.Action]; done != "" {
+			report.Warnings = append(report.Warnings, fmt.Sprintf("%s %s: %s", step.Object, done, step.Reason))
 		}
 	}
 	return report, nil

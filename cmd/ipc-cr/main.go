@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,11 +28,6 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
-
-func init() {
-	// The main thread never enters another namespace: /proc/self shows it.
-	runtime.LockOSThread()
-}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)

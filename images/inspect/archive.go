@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 
 	"github.com/klauspost/compress/zstd"
@@ -24,14 +26,14 @@ func archive(name string, r *bufio.Reader, v Visitor) error {
 		return fmt.Errorf("read archive %s: %w", name, err)
 	}
 	defer done()
-	found := false
+	seen := sets{}
 	archive := tar.NewReader(plain)
 	for {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if errors.Is(err, tar.ErrHeader) && !found {
+		if errors.Is(err, tar.ErrHeader) && len(seen) == 0 {
 			return fmt.Errorf("%s: neither a CRIU image of an IPC namespace nor a tar archive (plain, gzip or zstd)", name)
 		}
 		if err != nil {
@@ -41,13 +43,35 @@ func archive(name string, r *bufio.Reader, v Visitor) error {
 		if !ok {
 			continue
 		}
-		found = found || f.Kind != ""
+		seen.add(f, path.Dir(header.Name))
 		if err := image(f, archive, header.Size, v); err != nil {
 			return err
 		}
 	}
-	if !found {
-		return fmt.Errorf("archive %s: no image of an IPC namespace (%s-<N>.img)", name, images.VarKind)
+	return seen.complete(name)
+}
+
+// sets are the checkpoints whose images an archive has shown, by the path of
+// their ipcns-var image; true where that was among them.
+type sets map[string]bool
+
+func (s sets) add(f File, dir string) {
+	if f.Kind != "" {
+		vars := path.Join(dir, images.FileName(images.VarKind, f.Number))
+		s[vars] = s[vars] || f.Kind == images.VarKind
+	}
+}
+
+// complete refuses what images.Dir.Set refuses in a directory. Here it is also
+// how an archive is found out that was cut off: tar need not notice.
+func (s sets) complete(archive string) error {
+	if len(s) == 0 {
+		return fmt.Errorf("archive %s: no image of an IPC namespace (%s-<N>.img)", archive, images.VarKind)
+	}
+	for _, vars := range slices.Sorted(maps.Keys(s)) {
+		if !s[vars] {
+			return fmt.Errorf("archive %s: incomplete checkpoint: no %q", archive, vars)
+		}
 	}
 	return nil
 }

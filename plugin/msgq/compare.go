@@ -45,8 +45,7 @@ type comparer struct {
 	ctx    context.Context
 	k      kernel.Kernel
 	target *kind.Target
-	source *source
-	reader images.Reader
+	cursor cursor
 	buf    []byte
 }
 
@@ -101,7 +100,7 @@ func difference(q *kernel.Queue, r *record) string {
 // content tells whether the messages that are in the queue are the first of the
 // record's.
 func (c *comparer) content(q *kernel.Queue, r *record) (bool, error) {
-	messages, err := c.source.reader(r, &c.reader)
+	messages, err := c.cursor.at(r, r.end())
 	if err != nil {
 		return false, err
 	}

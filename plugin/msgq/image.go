@@ -18,8 +18,9 @@ import (
 
 // inMemory is the largest image that is read once and kept. A larger one is read
 // twice: checked whole first, then again while the queues are filled, and what
-// is read again is checked again.
-const inMemory = 8 << 20
+// is read again is checked again. To read twice into the same memory costs less
+// than to touch fresh memory.
+const inMemory = 128 << 10
 
 // image is a checked ipcns-msg image.
 type image struct {
@@ -39,6 +40,9 @@ type record struct {
 
 	owner, creator kernel.Creator // as the caller's user namespace knows them
 }
+
+// end is the offset of what follows the queue in the image.
+func (r *record) end() int64 { return r.offset + r.length }
 
 // source gives parts of the file.
 type source struct {
@@ -163,22 +167,33 @@ func (img *image) fault(r *record, format string, args ...any) error {
 // Size implements kind.Image.
 func (img *image) Size() kind.Size { return img.size }
 
-// reader reads one queue again, up to its messages. It must be the one that was
-// checked.
-func (s *source) reader(r *record, buffer *images.Reader) (*images.Reader, error) {
-	if s.data != nil {
-		buffer.ResetBytes(s.path, s.data[r.offset:r.offset+r.length], r.offset)
-	} else {
-		buffer.Reset(s.path, io.NewSectionReader(s.file, r.offset, r.length), r.offset, r.length)
+// cursor reads queues of the image again, on one thread.
+type cursor struct {
+	source *source
+	reader images.Reader
+	end    int64 // of what reader reads
+}
+
+// at reads one queue again, up to its messages. It must be the one that was
+// checked. Queues that follow each other up to the offset end are read in one
+// go.
+func (c *cursor) at(r *record, end int64) (*images.Reader, error) {
+	s := c.source
+	switch {
+	case s.data != nil:
+		c.reader.ResetBytes(s.path, s.data[r.offset:r.end()], r.offset)
+	case c.reader.Offset() != r.offset || r.offset >= c.end:
+		c.end = end
+		c.reader.Reset(s.path, io.NewSectionReader(s.file, r.offset, end-r.offset), r.offset, end-r.offset)
 	}
-	q, err := buffer.Queue()
+	q, err := c.reader.Queue()
 	if err != nil {
 		return nil, err
 	}
 	if *q != r.Queue {
 		return nil, s.altered(r)
 	}
-	return buffer, nil
+	return &c.reader, nil
 }
 
 func (s *source) altered(r *record) error {

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
@@ -27,12 +26,13 @@ func (p *plan) Make(ctx context.Context, t *kind.Target, k kernel.Kernel) error 
 		return c.run(ctx, p.steps, shares, created)
 	}
 	all.begin = func() work {
-		f := &filler{ctx: ctx, source: &p.image.source, progress: t.Done}
+		f := &filler{ctx: ctx, cursor: cursor{source: &p.image.source}, progress: t.Done}
 		fill := p.each(f.fill)
 		return func(k kernel.Kernel, s share) error {
 			if err := created.wait(s.number + 1); err != nil {
 				return err
 			}
+			f.end = p.steps[s.to-1].end()
 			return fill(k, s)
 		}
 	}
@@ -192,13 +192,13 @@ func (n *natural) got(id, want int32) {
 // filler sends the messages of queues on one thread.
 type filler struct {
 	ctx      context.Context
-	source   *source
+	cursor   cursor
 	progress *kind.Progress
-	reader   images.Reader
+	end      int64 // of the share in the image
 }
 
 func (f *filler) fill(k kernel.Kernel, s *step) error {
-	messages, err := f.source.reader(s.record, &f.reader)
+	messages, err := f.cursor.at(s.record, f.end)
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (f *filler) fill(k kernel.Kernel, s *step) error {
 		}
 	}
 	if messages.Sum() != s.sum {
-		return f.source.altered(s.record)
+		return f.cursor.source.altered(s.record)
 	}
 	if s.QNum > 0 {
 		s.lspid = int32(os.Getpid())

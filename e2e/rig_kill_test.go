@@ -1,0 +1,160 @@
+package e2e_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"golang.org/x/sys/unix"
+)
+
+// A killer kills runs of the binary at moments that are spread over its time.
+type killer struct {
+	*rand.Rand
+	kills int
+	takes time.Duration // a whole run
+
+	killed, noted int // runs that did not come to their end; of those, with a limit raised
+}
+
+func newKiller(t testing.TB, kills int) *killer {
+	t.Helper()
+	nstest.Require(t, "root")
+	if testing.Short() {
+		kills /= 10
+	}
+	return &killer{Rand: rand.New(rand.NewPCG(seed(t), 0)), kills: kills}
+}
+
+// measure notes how long a run takes that nobody kills. The longest counts.
+func (k *killer) measure(t testing.TB, args ...string) {
+	t.Helper()
+	ipcCR(t)
+	began := time.Now()
+	run(t, args...)
+	k.takes = max(k.takes, time.Since(began))
+}
+
+// kill starts the binary and kills it at the moment number i, and its guard with
+// it if so wished.
+func (k *killer) kill(t testing.TB, ns *nsenter.Namespace, i int, guardToo bool, args ...string) {
+	t.Helper()
+	after := time.Duration((float64(i) + k.Float64()) / float64(k.kills) * 1.1 * float64(k.takes))
+	cmd := exec.Command(ipcCR(t), args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(after)
+	if guardToo {
+		unix.Kill(cmd.Process.Pid, unix.SIGSTOP) // or it would start another guard
+		killGuards(t)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if cmd.ProcessState.Sys().(syscall.WaitStatus).Signaled() {
+		k.killed++
+	}
+	if len(notesOf(t, ns)) > 0 {
+		k.noted++
+	}
+}
+
+// sure wants the kills to have met what they are about.
+func (k *killer) sure(t testing.TB) {
+	t.Helper()
+	t.Logf("a run takes %v; %d of %d were killed before their end, %d of them with a limit raised", k.takes, k.killed, k.kills, k.noted)
+	if !testing.Short() && (k.killed < k.kills/2 || k.noted == 0) {
+		t.Error("the kills came too late to prove anything")
+	}
+}
+
+// guards returns the guards that run from the binary under test.
+func guards(t testing.TB) (pids []int) {
+	t.Helper()
+	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, exe := range exes {
+		path, err := os.Readlink(exe)
+		if err != nil || path != ipcCR(t) {
+			continue
+		}
+		comm, _ := os.ReadFile(filepath.Join(filepath.Dir(exe), "comm"))
+		if strings.TrimSpace(string(comm)) != "ipc-cr" {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(exe)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func killGuards(t testing.TB) {
+	t.Helper()
+	for _, pid := range guards(t) {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// notesOf returns the guard's notes about the namespace: other programs on this
+// machine may have some about theirs.
+func notesOf(t testing.TB, ns *nsenter.Namespace) []string {
+	t.Helper()
+	identity, err := ns.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, name := range []string{fmt.Sprint(identity.ID), fmt.Sprint("inode-", identity.Inode)} {
+		files, _ := filepath.Glob(fmt.Sprintf("/run/ipc-cr/*-%s.json*", name))
+		found = append(found, files...)
+	}
+	return found
+}
+
+// withoutGuard waits until the guard has done its work and is gone. It leaves a
+// note if it was to learn of its work just then: that says nothing but whose
+// turn it was, and the next run removes it.
+func withoutGuard(t testing.TB) {
+	t.Helper()
+	waitFor(t, "the end of the guard", func() bool { return len(guards(t)) == 0 })
+}
+
+func withoutNotes(t testing.TB, ns *nsenter.Namespace) {
+	t.Helper()
+	if notes := notesOf(t, ns); len(notes) > 0 {
+		t.Errorf("left behind: %q", notes)
+	}
+}
+
+// manyQueues fills a namespace with queues of several users, and then lowers its
+// msgmax below what they hold, so that a guard is needed for the copy.
+func manyQueues(t testing.TB, ns *nsenter.Namespace, count int) {
+	t.Helper()
+	inNamespace(t, ns, func() error { return setSysctl("kernel/msgmax", 1<<16) })
+	modes := []int{0o600, 0o666, 0o111, 0o011, 0}
+	for i := range count {
+		user, key := 1000*(i%3), i
+		if i%7 == 0 {
+			key = unix.IPC_PRIVATE
+		}
+		id := makeQueueAs(t, ns, user, key)
+		inNamespace(t, ns, func() error {
+			return changeQueue(id, func(d *msqid) { d.setInt(atMode, modes[i%len(modes)]) })
+		})
+		for n := range i % 5 {
+			sendAll(t, ns, id, message{int64(1 + n), pattern(100*n + i)})
+		}
+		if i%100 == 50 {
+			inNamespace(t, ns, func() error { return setQbytes(id, 1<<20) })
+			sendAll(t, ns, id, message{1, pattern(20000)})
+		}
+	}
+	inNamespace(t, ns, func() error { return setSysctl("kernel/msgmax", 4096) })
+}

@@ -1,0 +1,124 @@
+package plugin_test
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+)
+
+// consistencyEnv says how many accepted checkpoints of each pace are wanted.
+const consistencyEnv = "IPC_CR_CONSISTENCY"
+
+// wantedCopies is the number, and how long it may take to get there.
+func wantedCopies(t *testing.T, usual int) (int, time.Time) {
+	t.Helper()
+	text, set := os.LookupEnv(consistencyEnv)
+	if !set {
+		return usual, time.Now().Add(time.Minute)
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, time.Now().Add(time.Hour)
+}
+
+// Whatever the namespace does, an accepted copy is a state that it had. Where it
+// is in use in every second, none is accepted; where it rests for a second,
+// some are.
+func TestConsistent(t *testing.T) {
+	nstest.Require(t, "userns")
+	for _, c := range []struct {
+		pace     string
+		accepted int // that must be got; 0: none can be
+	}{
+		{"0s", 0},
+		{"2ms", 0},
+		{"100ms", 4},
+		{"bursts", 60},
+		{"edges", 60},
+	} {
+		t.Run(c.pace, func(t *testing.T) {
+			t.Parallel()
+			ns, dir := nstest.Fresh(t), t.TempDir()
+			startMovers(t, ns, c.pace)
+			wanted, deadline := wantedCopies(t, c.accepted)
+			accepted, refused := 0, 0
+			for accepted < wanted && time.Now().Before(deadline) || c.accepted == 0 && refused < 2 {
+				_, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
+					Kinds: kinds, Namespace: ns, Dir: dir, Number: 1, Force: true,
+				})
+				if err != nil {
+					refused++
+					wantFailure(t, err, "queue ", "(key 0x", kind.ErrChanged.Error(), "5 times", "--freeze")
+					continue
+				}
+				accepted++
+				if wrong := checkMoved(readImage(t, dir)); wrong != "" {
+					t.Fatalf("accepted copy number %d is wrong: %s", accepted, wrong)
+				}
+				if c.accepted == 0 {
+					break
+				}
+			}
+			t.Logf("%d accepted, %d refused", accepted, refused)
+			if c.accepted > 0 && accepted < wanted || c.pace == "0s" && accepted > 0 {
+				t.Errorf("%d accepted, want %d", accepted, c.accepted)
+			}
+		})
+	}
+}
+
+// With all tasks stopped, every copy is accepted.
+func TestConsistentFrozen(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, dir := nstest.Fresh(t), t.TempDir()
+	startMovers(t, ns, "0s")
+	wanted, _ := wantedCopies(t, 30)
+	for i := range wanted {
+		report, err := tryFrozen(t, ns, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Attempts != 1 || report.Frozen == nil || report.Frozen.Tasks < 2 || len(report.Frozen.Loose) > 0 {
+			t.Errorf("attempts %d, frozen %+v", report.Attempts, report.Frozen)
+		}
+		if wrong := checkMoved(readImage(t, dir)); wrong != "" {
+			t.Fatalf("copy number %d is wrong: %s", i, wrong)
+		}
+	}
+}
+
+// What is checked above can fail.
+func TestCheckMoved(t *testing.T) {
+	stream := func(hop int, numbers ...uint64) queue {
+		q := aQueue(int32(streamFirst+hop), 1)
+		for _, n := range numbers {
+			q.Messages = append(q.Messages, message{1, string(numbered(n)[8:])})
+		}
+		return q
+	}
+	for _, c := range []struct {
+		right  bool
+		queues []queue
+	}{
+		{true, nil},
+		{true, []queue{aQueue(tokenHere, 1, "token"), aQueue(tokenThere, 2)}},
+		{false, []queue{aQueue(tokenHere, 1, "token"), aQueue(tokenThere, 2, "token")}},
+		{true, []queue{stream(2, 3, 4), stream(1, 6, 7), stream(0, 9, 10)}},
+		{true, []queue{stream(2, 3, 4), stream(0, 7)}},
+		{false, []queue{stream(2, 3, 4), stream(0, 8)}},
+		{false, []queue{stream(2, 3, 4), stream(1, 4)}},
+		{false, []queue{stream(2, 3, 4), stream(1, 7)}},
+		{false, []queue{stream(1, 3, 5)}},
+	} {
+		if wrong := checkMoved(c.queues); (wrong == "") != c.right {
+			t.Errorf("%v: %q", c.queues, wrong)
+		}
+	}
+}

@@ -1,0 +1,233 @@
+package plugin_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin"
+)
+
+// startTokens puts so many tokens into a namespace and starts a program that
+// moves them.
+func startTokens(t *testing.T, ns *nsenter.Namespace, tokens int, program string, args ...string) *nstest.Process {
+	t.Helper()
+	fill(t, ns, aQueue(tokenHere, 0x10, strings.Split(strings.Repeat("x", tokens), "")...), aQueue(tokenThere, 0x11))
+	return startMoving(t, ns, program, args...)
+}
+
+func startMoving(t *testing.T, ns *nsenter.Namespace, program string, args ...string) *nstest.Process {
+	t.Helper()
+	p := nstest.Start(t, ns, program, args...)
+	if _, err := p.Stdout.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	waitMoved(t, ns)
+	return p
+}
+
+// waitMoved waits until a message was received that was not before.
+func waitMoved(t *testing.T, ns *nsenter.Namespace) {
+	t.Helper()
+	stamp := func() (sum string) {
+		for _, q := range stateStats(t, ns) {
+			sum += fmt.Sprint(q.LRPID, q.RTime, q.LSPID, q.QNum, " ")
+		}
+		return sum
+	}
+	was := stamp()
+	eventually(t, "messages move", func() bool { return stamp() != was })
+}
+
+// tokensOf counts the tokens of each type in an image.
+func tokensOf(t *testing.T, dir string) map[int64]int {
+	t.Helper()
+	tokens := map[int64]int{}
+	for _, q := range readImage(t, dir) {
+		for _, m := range q.Messages {
+			tokens[m.Type]++
+		}
+	}
+	return tokens
+}
+
+// wantNobodyStopped wants every task of a namespace to run, untraced.
+func wantNobodyStopped(t *testing.T, ns *nsenter.Namespace) {
+	t.Helper()
+	for _, task := range tasksIn(t, ns) {
+		if task.state == "t" || task.state == "T" || task.tracer != "0" {
+			t.Errorf("task %s is in state %s, traced by %s", task.dir, task.state, task.tracer)
+		}
+	}
+}
+
+// task is a thread of a namespace as /proc shows it.
+type task struct{ dir, state, tracer string }
+
+func tasksIn(t testing.TB, ns *nsenter.Namespace) (tasks []task) {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.String() {
+			continue
+		}
+		status, err := os.ReadFile(dir + "/status")
+		if err != nil {
+			continue // it has ended
+		}
+		tasks = append(tasks, task{dir, statusField(status, "State"), statusField(status, "TracerPid")})
+	}
+	return tasks
+}
+
+func statusField(status []byte, name string) string {
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.Fields(value)[0]
+		}
+	}
+	return ""
+}
+
+// Whoever moves the tokens, a copy of stopped tasks is accepted at once, shows
+// no token twice, and everybody moves on.
+func TestFrozen(t *testing.T) {
+	nstest.Require(t, "userns")
+	for _, c := range []struct {
+		program string
+		args    []string
+		tokens  int
+		tasks   int // at least
+	}{
+		{threadsProgram, []string{"1000"}, 10, 1000},
+		{forkStormProgram, nil, 1, 1},
+		{threadStormProgram, nil, 1, 2},
+		{headlessProgram, nil, 1, 1},
+	} {
+		t.Run(c.program, func(t *testing.T) {
+			ns, dir := nstest.Fresh(t), t.TempDir()
+			startTokens(t, ns, c.tokens, c.program, c.args...)
+			for range 5 {
+				report, err := tryFrozen(t, ns, dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if f := report.Frozen; f.Tasks < c.tasks || len(f.Loose) > 0 || report.Attempts != 1 {
+					t.Errorf("attempts %d, frozen %+v, want %d tasks", report.Attempts, f, c.tasks)
+				}
+				for kind, n := range tokensOf(t, dir) {
+					if n > 1 || kind > int64(c.tokens) {
+						t.Errorf("%d tokens of type %d", n, kind)
+					}
+				}
+				wantNobodyStopped(t, ns)
+				waitMoved(t, ns)
+			}
+		})
+	}
+}
+
+// A parent in vfork for a stopped child cannot run, but is not held: the quiet
+// second has to prove the copy as well.
+func TestFrozenVfork(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, dir := nstest.Fresh(t), t.TempDir()
+	startTokens(t, ns, 1, vforkProgram)
+	report, err := tryFrozen(t, ns, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if loose := fmt.Sprint(report.Frozen.Loose); len(report.Frozen.Loose) != 1 || !strings.Contains(loose, "vfork") || report.Attempts != 2 {
+		t.Errorf("attempts %d, loose %s, want 2 and the parent", report.Attempts, loose)
+	}
+	if n := tokensOf(t, dir)[1]; n > 1 {
+		t.Errorf("%d tokens", n)
+	}
+	wantNobodyStopped(t, ns)
+	waitMoved(t, ns)
+}
+
+// A task under a debugger is not ours to stop.
+func TestFrozenUnderDebugger(t *testing.T) {
+	nstest.Require(t, "userns")
+	for _, how := range []string{"run", "stop"} {
+		t.Run(how, func(t *testing.T) {
+			ns, dir := nstest.Fresh(t), filepath.Join(t.TempDir(), "images")
+			p := startTokens(t, ns, 1, headlessProgram)
+			mover := ""
+			for _, task := range tasksIn(t, ns) {
+				mover = filepath.Base(task.dir)
+			}
+			tracer := nstest.Start(t, nil, traceProgram, mover, how)
+			if _, err := tracer.Stdout.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			report, err := tryFrozen(t, ns, dir)
+			if how == "run" {
+				wantFailure(t, err, fmt.Sprintf("pid %d", p.PID()), "is traced by", fmt.Sprintf("(pid %d) and runs", tracer.PID()))
+				wantNoCheckpoint(t, dir)
+			} else if err != nil {
+				t.Error(err)
+			} else if loose := fmt.Sprint(report.Frozen.Loose); !strings.Contains(loose, mover) || report.Attempts > 2 {
+				t.Errorf("attempts %d, loose %s, want %s to be loose", report.Attempts, loose, mover)
+			}
+			if err := tracer.Stop(); err != nil {
+				t.Error(err)
+			}
+			waitMoved(t, ns)
+			wantNobodyStopped(t, ns)
+		})
+	}
+}
+
+func TestHostIsNeverFrozen(t *testing.T) {
+	host, err := nsenter.OpenPID(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	if !host.IsHost() {
+		t.Skip("the tests do not run in the host's namespace")
+	}
+	dir := filepath.Join(t.TempDir(), "images")
+	_, err = tryFrozen(t, host, dir)
+	wantFailure(t, err, "the host's IPC namespace is never frozen", "without --freeze")
+	wantNoCheckpoint(t, dir)
+}
+
+// A caller that gives up while tasks stand still lets them go.
+func TestFrozenCancelled(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, dir := nstest.Fresh(t), filepath.Join(t.TempDir(), "images")
+	startMovers(t, ns, "0s")
+	reason := errors.New("no longer wanted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		for ctx.Err() == nil {
+			for _, task := range tasksIn(t, ns) {
+				if task.state == "t" {
+					cancel(reason)
+				}
+			}
+		}
+	}()
+	for ctx.Err() == nil {
+		_, err := plugin.Checkpoint(ctx, plugin.CheckpointOptions{
+			Kinds: kinds, Namespace: ns, Dir: dir, Number: 1, Freeze: true, Force: true,
+		})
+		if err != nil && ctx.Err() == nil {
+			t.Fatal(err)
+		}
+	}
+	wantNobodyStopped(t, ns)
+	waitMoved(t, ns)
+}

@@ -1,0 +1,229 @@
+package msgq
+
+import (
+	"errors"
+	"math"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+)
+
+// changes are what a neighbour can do to queue 5 while it is copied.
+var changes = map[string]func(w *world){
+	"received": func(w *world) { must(w.mem.Task(neighbour).Receive(5)) },
+	"all received": func(w *world) {
+		for range w.mustStat(5).QNum {
+			must(w.mem.Task(neighbour).Receive(5))
+		}
+	},
+	"sent":    func(w *world) { w.sendTo(5, letter{1, "more"}) },
+	"removed": func(w *world) { check0(w.t, w.mem.Task(neighbour).Remove(5)) },
+	"removed, the slot taken": func(w *world) {
+		check0(w.t, w.mem.Task(neighbour).Remove(5))
+		w.put(newBox(5|1<<15, 5, many(10, 20)...))
+	},
+	"made anew, shorter": func(w *world) { w.anew(many(10, 3)) },
+	"made anew, longer":  func(w *world) { w.anew(many(10, 200)) },
+	"made anew, one longer": func(w *world) {
+		w.anew(append(many(9, 20), letter{1, body(8192, 1)}))
+	},
+	"made anew, fewer": func(w *world) { w.anew(many(4, 50)) },
+	"another owner":    func(w *world) { w.set(5, kernel.Attr{UID: 1000, GID: 1, Mode: 0o640, QBytes: 16384}) },
+	"another mode":     func(w *world) { w.set(5, kernel.Attr{Mode: 0o600, QBytes: 16384}) },
+	"another limit":    func(w *world) { w.set(5, kernel.Attr{Mode: 0o640, QBytes: 9999}) },
+	"a new queue":      func(w *world) { w.put(newBox(9, 9)) },
+	"one goes around": func(w *world) {
+		w.sendTo(5, letterOf(must(w.mem.Task(neighbour).Receive(5))))
+	},
+}
+
+func (w *world) mustStat(id int32) kernel.Queue { return must(w.mem.Task(neighbour).Stat(id)) }
+
+func (w *world) sendTo(id int32, l letter) {
+	check0(w.t, w.mem.Task(neighbour).Send(id, l.msgbuf()))
+}
+
+func (w *world) anew(messages []letter) {
+	check0(w.t, w.mem.Task(neighbour).Remove(5))
+	w.put(newBox(5, 5, messages...))
+}
+
+// Whatever changes, at whatever message: the copy is good for nothing, says so,
+// and leaves no file.
+func TestCopyOfAChangingQueue(t *testing.T) {
+	for name, change := range changes {
+		for at := 1; at <= 10; at++ {
+			w := memoryWorld(t)
+			w.put(newBox(4, 4, many(2, 9)...), newBox(5, 5, many(8, 20)...), newBox(6, 6, many(2, 9)...))
+			copies := 0
+			w.mem.Fail = func(call string, _ int) error {
+				if call == "Copy" {
+					if copies++; copies == at {
+						change(w)
+					}
+				}
+				return nil
+			}
+			_, err := w.save()
+			if !errors.Is(err, kind.ErrChanged) || !strings.Contains(err.Error(), "queue ") {
+				t.Errorf("%s at copy %d: %v, want ErrChanged and a queue", name, at, err)
+			}
+			if copies < at {
+				t.Fatalf("%s: only %d copies", name, copies)
+			}
+		}
+	}
+}
+
+func TestDiff(t *testing.T) {
+	base := func() *survey {
+		return &survey{queues: []kernel.Queue{{ID: 1, Key: 1}, {ID: 2, Key: 2}}}
+	}
+	check0(t, base().Diff(base()))
+	for i, change := range []func(q *kernel.Queue){
+		func(q *kernel.Queue) { q.ID++ }, func(q *kernel.Queue) { q.Key++ },
+		func(q *kernel.Queue) { q.UID++ }, func(q *kernel.Queue) { q.GID++ },
+		func(q *kernel.Queue) { q.CUID++ }, func(q *kernel.Queue) { q.CGID++ },
+		func(q *kernel.Queue) { q.Mode++ }, func(q *kernel.Queue) { q.CBytes++ },
+		func(q *kernel.Queue) { q.QNum++ }, func(q *kernel.Queue) { q.QBytes++ },
+		func(q *kernel.Queue) { q.LSPID++ }, func(q *kernel.Queue) { q.LRPID++ },
+		func(q *kernel.Queue) { q.STime++ }, func(q *kernel.Queue) { q.RTime++ }, func(q *kernel.Queue) { q.CTime++ },
+	} {
+		other := base()
+		change(&other.queues[1])
+		for _, err := range []error{base().Diff(other), other.Diff(base())} {
+			if !errors.Is(err, kind.ErrChanged) || !strings.HasPrefix(err.Error(), "queue ") {
+				t.Errorf("change %d: %v, want ErrChanged and the queue", i, err)
+			}
+		}
+	}
+	fewer := &survey{queues: base().queues[:1]}
+	for _, err := range []error{base().Diff(fewer), fewer.Diff(base())} {
+		if !errors.Is(err, kind.ErrChanged) || !strings.HasPrefix(err.Error(), "queue 2 (key 0x2)") {
+			t.Errorf("one more or less: %v", err)
+		}
+	}
+}
+
+func TestBusy(t *testing.T) {
+	for _, c := range []struct {
+		q    kernel.Queue
+		busy bool
+	}{
+		{kernel.Queue{}, false},
+		{kernel.Queue{STime: 99, RTime: 99, CTime: 99}, false},
+		{kernel.Queue{STime: 103, RTime: 103, CTime: 103}, false},
+		{kernel.Queue{STime: 100}, true}, {kernel.Queue{STime: 102}, true},
+		{kernel.Queue{RTime: 100}, true}, {kernel.Queue{RTime: 102}, true},
+		{kernel.Queue{CTime: 100}, true}, {kernel.Queue{CTime: 102}, true}, {kernel.Queue{CTime: 101, STime: 5}, true},
+	} {
+		c.q.ID, c.q.Key = 7, 7
+		s := &survey{queues: []kernel.Queue{{ID: 1, STime: 1}, c.q}}
+		if got, want := s.Busy(100, 102), map[bool]string{true: "queue 7 (key 0x7)"}[c.busy]; got != want {
+			t.Errorf("%+v: %q, want %q", c.q, got, want)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	w := memoryWorld(t)
+	w.put(newBox(1, 1, many(3, 10)...), newBox(2, 2), newBox(3, 3, many(2, 0)...))
+	want := kind.Size{Objects: 3, Messages: 5, Bytes: 30}
+	var got kind.Size
+	check0(t, w.Space.Run(func(k kernel.Kernel) error {
+		got = must(Kind{}.Survey(w.Target, k)).Size()
+		return nil
+	}))
+	if got != want {
+		t.Errorf("live: %+v, want %+v", got, want)
+	}
+	set := w.mustSave()
+	if got := must(Kind{}.Load(ctx, set, w.Owner)).Size(); got != want {
+		t.Errorf("in the image: %+v, want %+v", got, want)
+	}
+	w.Done = &kind.Progress{}
+	w.mustSave()
+	if got := w.Done.Messages(); got != 5 {
+		t.Errorf("progress of the copy: %d, want 5", got)
+	}
+	to := memoryWorld(t)
+	to.Done = &kind.Progress{}
+	to.mustRestore(set)
+	if got := to.Done.Messages(); got != 5 {
+		t.Errorf("progress of the restore: %d, want 5", got)
+	}
+}
+
+func TestCopyErrors(t *testing.T) {
+	for errno, says := range map[unix.Errno]string{
+		unix.EACCES: "CAP_IPC_OWNER", unix.ENOSYS: "CONFIG_CHECKPOINT_RESTORE", unix.ENOMEM: "cannot allocate memory",
+	} {
+		w := memoryWorld(t)
+		w.put(newBox(5, 5, many(3, 3)...))
+		w.mem.Fail = nthOf("Copy", 2, errno)
+		_, err := w.save()
+		if !errors.Is(err, errno) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "queue 5 (key 0x5): copy message 1 of 3") {
+			t.Errorf("%v: %v, want the message and %q", errno, err, says)
+		}
+	}
+}
+
+// Every single call of a checkpoint fails: an error, no file, nothing changed.
+func TestEachCallOfACopyFails(t *testing.T) {
+	boxes := []box{newBox(4, 4, many(2, 9)...), newBox(5, 5, letter{1, body(8000, 1)}, letter{1, body(3, 1)}), newBox(6, 0)}
+	for n := 1; ; n++ {
+		w := memoryWorld(t)
+		w.put(boxes...)
+		w.look(func(k kernel.Kernel) { check0(t, k.SetSysctl(msgmax, 100)) })
+		before, limits := w.stat(), w.sysctls()
+		var call string
+		w.mem.Fail = nth(n, unix.EIO, &call)
+		_, err := w.save()
+		w.mem.Fail = nil
+		if call == "" {
+			check0(t, err)
+			return
+		}
+		// A queue that cannot be looked at is taken for one that has changed.
+		if !errors.Is(err, unix.EIO) && !errors.Is(err, kind.ErrChanged) {
+			t.Errorf("call %d (%s) fails: %v", n, call, err)
+		}
+		check0(t, w.Limits.PutBack())
+		if after := w.stat(); !equalQueues(before, after) || w.sysctls() != limits {
+			t.Errorf("call %d (%s) fails: %+v, was %+v", n, call, after, before)
+		}
+	}
+}
+
+func TestQBytesBeyondTheFormat(t *testing.T) {
+	w := memoryWorld(t)
+	w.mem.Have(msgmnb, math.MaxUint32+1)
+	must(w.mem.Task(neighbour).Create(5, 0o600, self()))
+	_, err := w.save()
+	if err == nil || !strings.Contains(err.Error(), "queue 0 (key 0x5): qbytes 4294967296 does not fit") {
+		t.Errorf("%v, want the queue and its qbytes", err)
+	}
+	w.mem.Have(msgmnb, math.MaxUint32)
+	w.set(0, kernel.Attr{QBytes: math.MaxUint32})
+	w.mustSave()
+}
+
+// A full disk is an error and no checkpoint.
+func TestCopyToAFullDisk(t *testing.T) {
+	w := memoryWorld(t)
+	w.put(newBox(5, 5, many(3, 3)...))
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	check0(t, err)
+	defer full.Close()
+	queues := w.stat()
+	j := &job{ctx: ctx, target: w.Target, queues: queues, out: newOrdered(full)}
+	err = w.Space.Run(j.run)
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("%v, want ENOSPC", err)
+	}
+}
