@@ -97,6 +97,19 @@ func TestRoomAgain(t *testing.T) {
 	}
 }
 
+// The longest record before a payload fits where the shortest was guessed, also
+// in a buffer without a byte to spare: 32768 is what the allocator hands out.
+func TestRoomHoldsAnyRecord(t *testing.T) {
+	for size := 32768 - 64; size <= 32768; size++ {
+		var block images.Block
+		m := message{math.MaxInt64, pattern(size)}
+		put(&block, m, size)
+		if !bytes.Equal(block.Bytes(), wantMessage(t, m)) {
+			t.Fatalf("%d bytes: another record", size)
+		}
+	}
+}
+
 func TestBlockReset(t *testing.T) {
 	var block images.Block
 	put(&block, message{math.MaxInt64, pattern(1000)}, 1000)

@@ -3,11 +3,15 @@ package images
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
 )
+
+// maxFiles bounds what a hostile file makes us keep: there are fewer kinds.
+const maxFiles = 64
 
 // ReadManifest reads a JSON file strictly: unknown fields, another format and
 // anything after the end are errors. file is the name that errors give.
@@ -51,6 +55,9 @@ func (s *scanner) manifest(m *Manifest) error {
 		"method":      func() error { return s.string(&m.Method) },
 		"files": func() error {
 			return s.items(func() error {
+				if len(m.Files) == maxFiles {
+					return fmt.Errorf("more than %d files", maxFiles)
+				}
 				m.Files = append(m.Files, FileSum{})
 				return s.fileSum(&m.Files[len(m.Files)-1])
 			})
@@ -81,10 +88,14 @@ func (s *scanner) source(src *Source) error {
 }
 
 func (s *scanner) task(t *SourceTask) error {
-	return s.record(map[string]func() error{
+	err := s.record(map[string]func() error{
 		"pid":        func() error { return integer(s, &t.PID) },
 		"start_time": func() error { return unsigned(s, &t.Start, 64) },
 	})
+	if err == nil && t.PID < 1 {
+		err = errors.New("a task without a pid")
+	}
+	return err
 }
 
 func (s *scanner) fileSum(f *FileSum) error {

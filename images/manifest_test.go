@@ -131,11 +131,16 @@ func TestManifestStrict(t *testing.T) {
 		"bad text":               replace(`{"msqid": 1}`, `"`+"\n"+`"`),
 		"bad escape":             replace(`{"msqid": 1}`, `"\x41"`),
 		"comma":                  replace(`{"msqid": 1}`, `{"msqid": 1},`),
+		"many files":             replace(`"files": [`, `"files": [`+strings.Repeat(`{"size": 1},`, 64)),
+		"endless tasks":          replace(`"tasks": [`, `"tasks": [`+strings.Repeat(`{},`, 1<<20)),
 		"nested":                 replace(`{"msqid": 1}`, strings.Repeat("[", 100000)),
 		"nested, closed":         replace(`{"msqid": 1}`, strings.Repeat("[", 100000)+strings.Repeat("]", 100000)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := images.ReadManifest("the image", strings.NewReader(bad))
+			var err error
+			if spent := allocated(func() { _, err = images.ReadManifest("the image", strings.NewReader(bad)) }); spent > 10<<20+uint64(len(bad)) {
+				t.Errorf("%d bytes allocated for %d", spent, len(bad))
+			}
 			checkFault(t, err, -1)
 			if bad, ok := errors.AsType[*images.FormatError](err); ok && strings.Contains(bad.Reason, "\n") {
 				t.Errorf("%q is not one line", err)

@@ -31,13 +31,13 @@ type queue struct {
 	Messages   []message
 }
 
-// limits are msgmax, msgmnb and msgmni.
-type limits [3]int64
+// sysctls are msgmax, msgmnb and msgmni.
+type sysctls [3]int64
 
 var limitNames = [3]string{"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni"}
 
 // defaults are the limits of a fresh namespace.
-var defaults = limits{8192, 16384, 32000}
+var defaults = sysctls{8192, 16384, 32000}
 
 // aQueue is a queue of the test's own, of mode 0600, with messages of types 1,
 // 2, 3 and so on.
@@ -98,7 +98,7 @@ func msgbuf(m message) []byte {
 	return append(binary.NativeEndian.AppendUint64(nil, uint64(m.Type)), m.Text...)
 }
 
-func setLimits(t testing.TB, ns *nsenter.Namespace, l limits) {
+func setLimits(t testing.TB, ns *nsenter.Namespace, l sysctls) {
 	t.Helper()
 	within(t, ns, func(k kernel.Kernel) error {
 		for i, name := range limitNames {
@@ -112,7 +112,7 @@ func setLimits(t testing.TB, ns *nsenter.Namespace, l limits) {
 
 // state is a namespace as it is: every field, times included.
 type state struct {
-	Limits limits
+	Limits sysctls
 	Stats  []kernel.Queue
 	Queues []queue
 }
@@ -141,13 +141,29 @@ func stateStats(t testing.TB, ns *nsenter.Namespace) (stats []kernel.Queue) {
 	return stats
 }
 
-func readState(k kernel.Kernel) (s state, err error) {
+func readLimits(t testing.TB, ns *nsenter.Namespace) (l sysctls) {
+	t.Helper()
+	within(t, ns, func(k kernel.Kernel) (err error) {
+		l, err = limitsIn(k)
+		return err
+	})
+	return l
+}
+
+func limitsIn(k kernel.Kernel) (l sysctls, err error) {
 	for i, name := range limitNames {
 		value, err := k.Sysctl(name)
 		if err != nil {
-			return s, err
+			return l, err
 		}
-		s.Limits[i] = value[0]
+		l[i] = value[0]
+	}
+	return l, nil
+}
+
+func readState(k kernel.Kernel) (s state, err error) {
+	if s.Limits, err = limitsIn(k); err != nil {
+		return s, err
 	}
 	table, err := k.Table()
 	if err != nil {
@@ -183,6 +199,39 @@ func readQueue(k kernel.Kernel, s *kernel.Queue) (queue, error) {
 	return q, nil
 }
 
+// setQBytes gives a queue the qbytes, and what else IPC_SET sets, of q.
+func setQBytes(t testing.TB, ns *nsenter.Namespace, q queue) {
+	t.Helper()
+	within(t, ns, func(k kernel.Kernel) error {
+		return k.Set(q.ID, kernel.Attr{UID: q.UID, GID: q.GID, Mode: q.Mode, QBytes: q.QBytes})
+	})
+}
+
+// removeIfThere removes a queue.
+func removeIfThere(id int32) func(kernel.Kernel) error {
+	return func(k kernel.Kernel) error {
+		if err := k.Remove(id); !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		return nil
+	}
+}
+
+// wantQueueIn compares one queue among others.
+func wantQueueIn(t testing.TB, q queue) func(kernel.Kernel) error {
+	return func(k kernel.Kernel) error {
+		stat, err := k.Stat(q.ID)
+		if err != nil {
+			return err
+		}
+		got, err := readQueue(k, &stat)
+		if diff := cmp.Diff(q, got); diff != "" {
+			t.Errorf("queue (-want +got):\n%s", diff)
+		}
+		return err
+	}
+}
+
 // wantQueues compares what a namespace holds.
 func wantQueues(t testing.TB, ns *nsenter.Namespace, queues ...queue) {
 	t.Helper()
@@ -191,9 +240,9 @@ func wantQueues(t testing.TB, ns *nsenter.Namespace, queues ...queue) {
 	}
 }
 
-func wantLimits(t testing.TB, ns *nsenter.Namespace, want limits) {
+func wantLimits(t testing.TB, ns *nsenter.Namespace, want sysctls) {
 	t.Helper()
-	if got := stateOf(t, ns).Limits; got != want {
+	if got := readLimits(t, ns); got != want {
 		t.Errorf("limits %d, want %d", got, want)
 	}
 }

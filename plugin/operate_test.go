@@ -4,10 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"syscall"
+	"runtime"
 	"testing"
 	"unsafe"
 
@@ -29,7 +30,10 @@ type operation struct {
 	NoCopy  bool   // a kernel without MSG_COPY
 }
 
-var operateProgram = nstest.Program("plugin.operate", operate)
+var (
+	operateProgram = nstest.Program("plugin.operate", operate)
+	lesserProgram  = nstest.Program("plugin.lesser", operateWithLess)
+)
 
 // operate reads an operation and says the error it gives.
 func operate([]string) {
@@ -37,13 +41,10 @@ func operate([]string) {
 	mustBe(json.NewDecoder(os.Stdin).Decode(&op), nil)
 	ns, err := op.open()
 	mustBe(err, nil)
-	dropCapabilities(op.Without)
-	if op.NoCopy {
-		forbidCopy()
+	if len(op.Without) > 0 {
+		op.runWithLess(ns)
 	}
-	if err := op.run(ns); err != nil {
-		io.WriteString(os.Stdout, err.Error())
-	}
+	op.say(ns)
 }
 
 func (op *operation) open() (*nsenter.Namespace, error) {
@@ -53,9 +54,60 @@ func (op *operation) open() (*nsenter.Namespace, error) {
 	return nsenter.OpenPID(op.PID)
 }
 
+func (op *operation) say(ns *nsenter.Namespace) {
+	if op.NoCopy {
+		forbidCopy()
+	}
+	if err := op.run(ns); err != nil {
+		io.WriteString(os.Stdout, err.Error())
+	}
+}
+
+// runWithLess executes the test binary anew: capabilities are a thread's own,
+// and only execve(2) gives all threads of a program what one had.
+func (op *operation) runWithLess(ns *nsenter.Namespace) {
+	runtime.LockOSThread()
+	for _, c := range op.Without {
+		mustBe(unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0), nil)
+	}
+	const leash = 3 // nstest's, which ends the program with the test
+	keepOverExec(leash)
+	keepOverExec(ns.Fd())
+	text, err := json.Marshal(op)
+	mustBe(err, nil)
+	args := []string{os.Args[0], string(text), fmt.Sprintf("/proc/self/fd/%d", ns.Fd())}
+	panic(unix.Exec("/proc/self/exe", args, append(os.Environ(), "IPC_CR_NSTEST_PROGRAM="+lesserProgram)))
+}
+
+// keepOverExec waits until a descriptor is marked close-on-exec, which nstest
+// does beside the program, and takes the mark away.
+func keepOverExec(fd int) {
+	for {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		mustBe(err, nil)
+		if flags&unix.FD_CLOEXEC != 0 {
+			break
+		}
+		runtime.Gosched()
+	}
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+	mustBe(err, nil)
+}
+
+// operateWithLess OPERATION PATH is operate behind runWithLess.
+func operateWithLess(args []string) {
+	var op operation
+	mustBe(json.Unmarshal([]byte(args[0]), &op), nil)
+	ns, err := nsenter.OpenPath(args[1])
+	mustBe(err, nil)
+	op.say(ns)
+}
+
 func (op *operation) run(ns *nsenter.Namespace) (err error) {
 	if op.Restore {
-		_, err = plugin.Restore(context.Background(), plugin.RestoreOptions{Kinds: kinds, Namespace: ns, Dir: op.Dir, Number: images.Auto})
+		_, err = plugin.Restore(context.Background(), plugin.RestoreOptions{
+			Kinds: kinds, Namespace: ns, Fresh: op.PID == 0, Dir: op.Dir, Number: images.Auto,
+		})
 		return err
 	}
 	_, err = plugin.Checkpoint(context.Background(), plugin.CheckpointOptions{Kinds: kinds, Namespace: ns, Dir: op.Dir, Number: 1, Freeze: op.Freeze})
@@ -82,25 +134,6 @@ func (op operation) result(t *testing.T) error {
 	return errors.New(string(text))
 }
 
-// dropCapabilities drops them on all threads of the process.
-func dropCapabilities(list []uint) {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	mustBe(unix.Capget(&header, &data[0]), nil)
-	for _, c := range list {
-		data[c/32].Effective &^= 1 << (c % 32)
-		data[c/32].Permitted &^= 1 << (c % 32)
-	}
-	onAllThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
-}
-
-func onAllThreads(trap, a, b, c uintptr) {
-	_, _, errno := syscall.AllThreadsSyscall(trap, a, b, c)
-	if errno != 0 {
-		panic(errno)
-	}
-}
-
 // forbidCopy makes msgrcv with MSG_COPY answer as a kernel without
 // CONFIG_CHECKPOINT_RESTORE does. The offsets are those of struct seccomp_data
 // (linux/seccomp.h).
@@ -118,8 +151,11 @@ func forbidCopy() {
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	onAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0)
-	onAllThreads(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program)))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	mustBe(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), nil) // goes to the other threads with the filter
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	mustBe(errnoOrNil(errno), nil)
 }
 
 var smallFilesProgram = nstest.Program("plugin.smallfiles", smallFiles)

@@ -40,7 +40,7 @@ func TestOtherUserNamespace(t *testing.T) {
 	const a, b = 300000, 400000
 	from, dir := mappedNS(t, a), t.TempDir()
 	long := strings.Repeat("l", 20000)
-	setLimits(t, from, limits{30000, 60000, 50})
+	setLimits(t, from, sysctls{30000, 60000, 50})
 	fill(t, from,
 		owned(aQueue(3, 0x33, "one", long), a+1, a+2, a+3, a+4),
 		owned(aQueue(9, 0, "two"), a, a, a, a))
@@ -65,7 +65,7 @@ func TestOtherUserNamespace(t *testing.T) {
 	wantQueues(t, to,
 		owned(aQueue(3, 0x33, "one", long), b+1, b+2, b+3, b+4),
 		owned(aQueue(9, 0, "two"), b, b, b, b))
-	wantLimits(t, to, limits{30000, 60000, 50})
+	wantLimits(t, to, sysctls{30000, 60000, 50})
 	wantImage(t, dir, wanted...)
 }
 

@@ -2,6 +2,7 @@ package msgq
 
 import (
 	"errors"
+	"io"
 	"math"
 	"os"
 	"strings"
@@ -77,6 +78,18 @@ func TestCopyOfAChangingQueue(t *testing.T) {
 				t.Fatalf("%s: only %d copies", name, copies)
 			}
 		}
+	}
+}
+
+// As many messages as before with fewer bytes: the copy itself notices.
+func TestCopyMissesBytes(t *testing.T) {
+	w := memoryWorld(t)
+	w.put(newBox(5, 5, many(10, 20)...))
+	queues := w.stat()
+	w.anew(many(10, 3))
+	j := &job{ctx: ctx, target: w.Target, queues: queues, out: newOrdered(io.Discard)}
+	if err := w.Space.Run(j.run); !errors.Is(err, kind.ErrChanged) {
+		t.Errorf("%v, want ErrChanged", err)
 	}
 }
 

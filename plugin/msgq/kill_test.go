@@ -31,7 +31,7 @@ var restoreProgram = nstest.Program("msgq.restore", func(args []string) {
 
 // Killed at any moment, a restore leaves what a plain rerun completes.
 func TestKilledAtAnyMoment(t *testing.T) {
-	rounds := 40
+	rounds := 15
 	if testing.Short() {
 		rounds = 5
 	}

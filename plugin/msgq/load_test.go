@@ -175,7 +175,9 @@ func TestLargeImageIsCheckedAgain(t *testing.T) {
 // What CRIU itself wrote.
 func TestLoadOfCRIUsImage(t *testing.T) {
 	found, err := filepath.Glob("../../images/testdata/criu/*/ipcns-msg-*.img")
-	check0(t, err)
+	if err != nil || len(found) == 0 {
+		t.Fatalf("%v, %d images of CRIU", err, len(found))
+	}
 	for _, path := range found {
 		dir := must(images.OpenDir(filepath.Dir(path)))
 		defer dir.Close()

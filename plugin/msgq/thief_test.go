@@ -102,20 +102,20 @@ var disturbances = []struct {
 	act        func(w *world, id int32)
 	stays      bool // the queue is no longer ours to remove
 }{
-	{"owner", "owner", func(w *world, id int32) {
+	{"owner", "changed its owner", func(w *world, id int32) {
 		w.set(id, kernel.Attr{UID: 1234, GID: self().GID, Mode: modeInProgress, QBytes: 1000})
 	}, false},
-	{"group", "owner", func(w *world, id int32) {
+	{"group", "changed its owner", func(w *world, id int32) {
 		w.set(id, kernel.Attr{UID: self().UID, GID: 1234, Mode: modeInProgress, QBytes: 1000})
 	}, false},
-	{"mode", "mode", func(w *world, id int32) {
+	{"mode", "changed its mode", func(w *world, id int32) {
 		w.set(id, kernel.Attr{UID: self().UID, GID: self().GID, Mode: 0o666, QBytes: 1000})
 	}, true},
-	{"received", "messages", func(w *world, id int32) { must(w.mem.Task(neighbour).Receive(id)) }, false},
-	{"sent", "messages", func(w *world, id int32) {
+	{"received", "changed its messages while", func(w *world, id int32) { must(w.mem.Task(neighbour).Receive(id)) }, false},
+	{"sent", "changed its messages while", func(w *world, id int32) {
 		check0(w.t, w.mem.Task(neighbour).Send(id, letter{1, "x"}.msgbuf()))
 	}, false},
-	{"received and sent", "last sender", func(w *world, id int32) {
+	{"received and sent", "changed its last sender", func(w *world, id int32) {
 		m := must(w.mem.Task(neighbour).Receive(id))
 		check0(w.t, w.mem.Task(neighbour).Send(id, m))
 	}, false},
@@ -124,9 +124,13 @@ var disturbances = []struct {
 		check0(w.t, w.mem.Run(func(k kernel.Kernel) error { return k.Send(id, m) }))
 	}, false},
 	{"removed", "look at it", func(w *world, id int32) { check0(w.t, w.mem.Task(neighbour).Remove(id)) }, false},
-	{"another key", "key", func(w *world, id int32) { w.exchange(id, 0x77, modeInProgress, self()) }, true},
-	{"another creator", "creator", func(w *world, id int32) {
+	{"another key", "changed its key", func(w *world, id int32) { w.exchange(id, 0x77, modeInProgress, self()) }, true},
+	{"another creator", "changed its creator", func(w *world, id int32) {
 		w.exchange(id, 0x5, modeInProgress, kernel.Creator{UID: 1234})
+	}, false},
+	{"another length", "changed its messages while", func(w *world, id int32) {
+		w.exchange(id, 0x5, modeInProgress, self())
+		check0(w.t, w.mem.Run(func(k kernel.Kernel) error { return k.Send(id, letter{1, "xx"}.msgbuf()) }))
 	}, false},
 }
 

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+)
+
+// Copying so many messages takes more than two seconds: the kernel walks to each
+// from the first.
+const slowMessages = 16000
+
+// slow is a namespace whose copy takes its time.
+func slow(t *testing.T) (ns *nsenter.Namespace, path string) {
+	t.Helper()
+	ns, path = namespace(t)
+	addQueue(t, ns, 0x1234, slowMessages, 1)
+	return ns, path
+}
+
+// copying starts a checkpoint and waits until it copies.
+func copying(t *testing.T, dir string, args ...string) *nstest.Process {
+	t.Helper()
+	p := nstest.Start(t, nil, commandProgram, append([]string{"checkpoint", "-D", dir}, args...)...)
+	temporary := filepath.Join(dir, images.FileName(images.MsgKind, 1)+".ipc-cr-tmp")
+	eventually(t, "the copy has begun", func() bool {
+		_, err := os.Stat(temporary)
+		return err == nil
+	})
+	return p
+}
+
+// A signal ends a checkpoint with exit status 1, and nothing is left.
+func TestSignals(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, path := slow(t)
+	for _, signal := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+		dir := filepath.Join(t.TempDir(), "images")
+		p := copying(t, dir, "--ns", path)
+		if err := unix.Kill(p.PID(), signal); err != nil {
+			t.Fatal(err)
+		}
+		if status, out := runProcess(p); status != 1 || out != "" {
+			t.Errorf("%v: exit status %d, stdout %q", signal, status, out)
+		}
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			wantNothingLeft(t, dir)
+			t.Errorf("%v: the directory is left: %v", signal, err)
+		}
+	}
+	if queues, messages := countMessages(t, ns); queues != 1 || messages != slowMessages {
+		t.Errorf("%d queues with %d messages", queues, messages)
+	}
+}
+
+// Killed while the tasks stand still, it leaves all of them running, and no file
+// that passes for a checkpoint; what it leaves the next run removes.
+func TestKilledWhileFrozen(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, path := slow(t)
+	dir := filepath.Join(t.TempDir(), "images")
+	p := copying(t, dir, "--ns", path, "--freeze")
+	if n := tasksStopped(t, ns); n == 0 {
+		t.Error("nobody stands still")
+	}
+	p.Kill()
+	eventually(t, "all tasks run", func() bool { return tasksStopped(t, ns) == 0 })
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), ".ipc-cr-tmp") {
+			t.Errorf("%s is left", entry.Name())
+		}
+	}
+	runCommand(t, "restore", "--ns", path, "-D", dir).wantError(t, 1, dir, "no image of an IPC namespace")
+	small, other := namespace(t)
+	addQueue(t, small, 1, 1, 1)
+	mustRun(t, "checkpoint", "--ns", other, "-D", dir)
+	if entries, _ := os.ReadDir(dir); len(entries) != 3 {
+		t.Errorf("%d files after the next checkpoint, want 3", len(entries))
+	}
+}
+
+// tasksStopped counts the tasks of a namespace that are stopped or traced.
+func tasksStopped(t *testing.T, ns *nsenter.Namespace) (n int) {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.String() {
+			continue
+		}
+		status, _ := os.ReadFile(dir + "/status")
+		if !strings.Contains(string(status), "\nTracerPid:\t0\n") && len(status) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// After ten seconds the freeze ends, whatever took them: here ipc-cr itself is
+// stopped for so long.
+func TestFrozenForTooLong(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	nstest.Require(t, "userns")
+	t.Parallel()
+	ns, path := slow(t)
+	dir := filepath.Join(t.TempDir(), "images")
+	p := copying(t, dir, "--ns", path, "--freeze")
+	began := time.Now()
+	signal := func(s unix.Signal) {
+		if err := unix.Kill(p.PID(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signal(unix.SIGSTOP)
+	eventually(t, "ten seconds are over", func() bool { return time.Since(began) > 10*time.Second })
+	if tasksStopped(t, ns) == 0 {
+		t.Error("nobody stands still")
+	}
+	signal(unix.SIGCONT)
+	if status, out := runProcess(p); status != 1 || out != "" {
+		t.Errorf("exit status %d, stdout %q", status, out)
+	}
+	if n := tasksStopped(t, ns); n > 0 {
+		t.Errorf("%d tasks stand still", n)
+	}
+	wantNothingLeft(t, dir)
+}
+
+var smallFilesProgram = nstest.Program("smallfiles", func([]string) {
+	limit := unix.Rlimit{Cur: 100, Max: unix.RLIM_INFINITY}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		panic(err)
+	}
+	main()
+})
+
+// The limit on the size of files is an error like a full disk, and no death by
+// a signal.
+func TestFileSizeLimit(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, path := namespace(t)
+	addQueue(t, ns, 0x1234, 1, 200)
+	dir := filepath.Join(t.TempDir(), "images")
+	p := nstest.Start(t, nil, smallFilesProgram, "checkpoint", "--ns", path, "-D", dir)
+	if status, out := runProcess(p); status != 1 || out != "" {
+		t.Errorf("exit status %d, stdout %q", status, out)
+	}
+	wantNothingLeft(t, dir)
+}

@@ -1,0 +1,125 @@
+package plugin_test
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin"
+)
+
+// Tasks that live in the target stand still while objects are made, and go on.
+func TestTargetIsStopped(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, q := nstest.Fresh(t), aQueue(7, 0x77, "a", "b")
+	startMovers(t, ns, "0s")
+	dir := saved(t, q)
+	report := load(t, ns, dir, plugin.Fail)
+	if report.Frozen == nil || report.Frozen.Tasks < 2 {
+		t.Errorf("frozen %+v", report.Frozen)
+	}
+	wantNobodyStopped(t, ns)
+	waitMoved(t, ns)
+	copied := t.TempDir()
+	if _, err := tryFrozen(t, ns, copied); err != nil {
+		t.Fatal(err)
+	}
+	queues := readImage(t, copied)
+	if wrong := checkMoved(queues); wrong != "" {
+		t.Errorf("the neighbours' queues: %s", wrong)
+	}
+	within(t, ns, wantQueueIn(t, q))
+}
+
+// They go on after a restore that is refused, too.
+func TestTargetGoesOnAfterARefusal(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns := nstest.Fresh(t)
+	startMovers(t, ns, "0s")
+	_, err := tryLoad(t, ns, saved(t, aQueue(tokenHere, 0x99)), plugin.Fail)
+	wantFailure(t, err, "queue 10 (key 0x99)", "is taken by queue 10 (key 0x10)")
+	wantNobodyStopped(t, ns)
+	waitMoved(t, ns)
+}
+
+var makerProgram = nstest.Program("plugin.maker", makeQueues)
+
+// makeQueues makes and removes queues without end: in between it may get any
+// id, and inherits any msgmnb.
+func makeQueues([]string) {
+	for first := true; ; first = false {
+		id, _, errno := unix.Syscall(unix.SYS_MSGGET, unix.IPC_PRIVATE, 0o600, 0)
+		if errno != 0 {
+			panic(errno)
+		}
+		if first {
+			unix.Write(1, []byte("making\n"))
+		}
+		if _, _, errno = unix.Syscall(unix.SYS_MSGCTL, id, unix.IPC_RMID, 0); errno != 0 {
+			panic(errno)
+		}
+	}
+}
+
+// A neighbour that makes queues all the time takes no id from the restore.
+func TestTargetMakesQueues(t *testing.T) {
+	nstest.Require(t, "userns")
+	queues := []queue{aQueue(100, 0x11, "a"), aQueue(40, 0, "b"), aQueue(1<<20|7, 0x33, strings.Repeat("c", 10000))}
+	dir := savedWith(t, sysctls{20000, 70000, 200}, queues...)
+	for range 5 {
+		ns := nstest.Fresh(t)
+		if _, err := nstest.Start(t, ns, makerProgram).Stdout.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		load(t, ns, dir, plugin.Fail)
+		within(t, ns, wantQueueIn(t, queues[0]))
+		within(t, ns, wantQueueIn(t, queues[1]))
+		wantNobodyStopped(t, ns)
+	}
+}
+
+// savedWith is saved, in a namespace with limits of its own.
+func savedWith(t *testing.T, l sysctls, queues ...queue) string {
+	t.Helper()
+	ns, dir := nstest.Fresh(t), t.TempDir()
+	setLimits(t, ns, l)
+	fill(t, ns, queues...)
+	if _, err := tryFrozen(t, ns, dir); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// Objects of other kinds are not carried, and that is said.
+func TestOtherKindsAreNamed(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, dir := nstest.Fresh(t), t.TempDir()
+	makeOtherKinds(t, ns)
+	report := save(t, ns, dir)
+	if got := strings.Join(report.Warnings, "; "); got != "semaphore sets are not saved: 1 in the namespace; shared memory segments are not saved: 1 in the namespace" {
+		t.Errorf("warnings %q", got)
+	}
+	writeFile(t, dir+"/ipcns-sem-1.img", "CRIU's")
+	withoutManifest(t, dir)
+	restored := load(t, nstest.Fresh(t), dir, plugin.Fail)
+	if got := strings.Join(restored.Warnings, "; "); got != "ipcns-sem-1.img holds objects of a kind that ipc-cr does not restore" {
+		t.Errorf("warnings %q", got)
+	}
+}
+
+func makeOtherKinds(t *testing.T, ns *nsenter.Namespace) {
+	t.Helper()
+	err := ns.Run(func() error {
+		if _, _, errno := unix.Syscall(unix.SYS_SEMGET, unix.IPC_PRIVATE, 1, 0o600); errno != 0 {
+			return errno
+		}
+		_, err := unix.SysvShmGet(unix.IPC_PRIVATE, 4096, 0o600)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
