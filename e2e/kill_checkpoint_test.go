@@ -34,9 +34,9 @@ func TestKilledCheckpoint(t *testing.T) {
 	makeQueue(t, c.ns, 0, message{5, "newer"})
 	c.table, c.limits = table(t, c.ns), limits(t, c.ns)
 	c.want = checkpointed(t, c.task.pid, 1)
-	for range 3 {
-		c.measure(t, "checkpoint", "--pid", fmt.Sprint(c.task.pid), "--images-dir", imagesDir(t))
-	}
+	c.measure(t, func() []string {
+		return []string{"checkpoint", "--pid", fmt.Sprint(c.task.pid), "--images-dir", imagesDir(t)}
+	})
 	for i := range c.kills {
 		c.round(t, i)
 	}

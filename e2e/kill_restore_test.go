@@ -28,9 +28,9 @@ func TestKilledRestore(t *testing.T) {
 	manyQueues(t, source, 300)
 	run(t, "checkpoint", "--ns", fdPath(source), "--images-dir", r.dir)
 	r.want, r.limits = queuesPastMsgmax(t, source), limits(t, source)
-	for range 3 {
-		r.measure(t, "restore", "--ns", fdPath(nstest.Fresh(t)), "--images-dir", r.dir)
-	}
+	r.measure(t, func() []string {
+		return []string{"restore", "--ns", fdPath(nstest.Fresh(t)), "--images-dir", r.dir}
+	})
 	for i := range r.kills {
 		r.round(t, i)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,16 +69,23 @@ func (d *Dir) Abandon() {
 	}
 }
 
+// lockPatience is how long Lock waits. A guard that a killed ipc-cr was just
+// starting shares its parent's lock until its exec (flock(2)).
+const lockPatience = 500 * time.Millisecond
+
 // Lock keeps other ipc-cr processes from writing to the directory until Close.
 func (d *Dir) Lock() error {
-	err := unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return fmt.Errorf("images directory %s: another ipc-cr is writing to it: %w", d.path, err)
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return fmt.Errorf("lock images directory %s: %w", d.path, err)
+		case time.Now().After(deadline):
+			return fmt.Errorf("images directory %s: another ipc-cr is writing to it: %w", d.path, err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("lock images directory %s: %w", d.path, err)
-	}
-	return nil
 }
 
 // Sweep removes the temporaries that a killed ipc-cr left. The directory must be

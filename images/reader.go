@@ -3,7 +3,6 @@ package images
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 )
 
@@ -24,8 +23,10 @@ type Reader struct {
 	base int64 // offset in the file of buf[0]
 
 	buf      []byte
-	from     int // first byte of buf not yet consumed
-	crc      uint32
+	from     int  // first byte of buf not yet consumed
+	checked  bool // what is read was read once before
+	queueCRC uint32
+	fileCRC  uint32
 	todo     uint32 // messages of the current queue not yet read
 	clobbers clobber
 }
@@ -61,19 +62,29 @@ func NewReader(file string, src io.Reader, size int64) (*Reader, error) {
 	if err := checkHeader(file, r.buf[:min(len(r.buf), headerLen)], MsgKind); err != nil {
 		return nil, err
 	}
+	r.fileCRC = Checksum(0, r.buf[:headerLen])
 	r.from = headerLen
 	return r, nil
 }
 
+// NewBytesReader is NewReader for an image in memory. It copies nothing.
+func NewBytesReader(file string, data []byte) (*Reader, error) {
+	if err := checkHeader(file, data[:min(len(data), headerLen)], MsgKind); err != nil {
+		return nil, err
+	}
+	return &Reader{file: file, buf: data, from: headerLen, fileCRC: Checksum(0, data[:headerLen])}, nil
+}
+
 // Reset makes the reader read a part of an image that begins with a queue at
-// offset, as Offset told it. The zero Reader may be reset. Its memory is used
+// offset, as Offset told it, and that was read before. The zero Reader may be
+// reset. Its memory is used
 // again.
 func (r *Reader) Reset(file string, src io.Reader, offset, size int64) {
 	r.restore()
 	if r.src == nil {
 		r.buf = nil // not ours
 	}
-	*r = Reader{file: file, src: src, left: size, base: offset, buf: r.buf[:0]}
+	*r = Reader{file: file, src: src, left: size, base: offset, buf: r.buf[:0], checked: true}
 }
 
 // ResetBytes is Reset for a part in memory. It copies nothing; Payload.Msgbuf
@@ -88,7 +99,11 @@ func (r *Reader) Offset() int64 { return r.base + int64(r.from) }
 
 // Sum returns the CRC-32C of the messages read since the last Queue, records,
 // payloads and padding.
-func (r *Reader) Sum() uint32 { return r.crc }
+func (r *Reader) Sum() uint32 { return r.queueCRC }
+
+// FileSum returns the CRC-32C of everything read so far, from where the reader
+// began.
+func (r *Reader) FileSum() Sum { return Sum(r.fileCRC) }
 
 // Queue reads the head of the next queue; io.EOF after the last one. All
 // messages of the queue before must have been read.
@@ -112,7 +127,8 @@ func (r *Reader) Queue() (*Queue, error) {
 	if err := r.possible(start, q); err != nil {
 		return nil, err
 	}
-	r.todo, r.crc = q.QNum, 0
+	r.fileCRC = Checksum(r.fileCRC, record)
+	r.todo, r.queueCRC = q.QNum, 0
 	return q, nil
 }
 
@@ -148,28 +164,63 @@ func (r *Reader) Message() (Payload, error) {
 		return Payload{}, io.EOF
 	}
 	p := Payload{Offset: r.Offset(), r: r}
-	record, err := r.record("message")
+	head, err := r.head(&p.Message)
 	if err != nil {
 		return Payload{}, err
 	}
-	if err := parseMessage(record[4:], &p.Message); err != nil {
-		return Payload{}, fault(r.file, p.Offset, "message record: %v", err)
-	}
-	if p.Type < 1 {
-		return Payload{}, fault(r.file, p.Offset, "message type %d is below 1", p.Type)
-	}
-	head, size := len(record), int(p.Size)
-	r.from -= head // keeps the record in the buffer
+	size := int(p.Size)
 	whole := head + size + padding(size)
 	if err := r.need(whole); err != nil {
 		return Payload{}, r.truncated(err, p.Offset, "message of %d bytes", size)
 	}
 	bytes := r.buf[r.from : r.from+whole]
-	r.crc = crc32.Update(r.crc, castagnoli, bytes)
+	checksums(&r.queueCRC, &r.fileCRC, bytes)
 	p.buf = bytes[head-mtypeLen : head+size : head+size]
 	r.from += whole
 	r.todo--
 	return p, nil
+}
+
+// Skip is Message without the payload, which needs not fit into memory.
+func (r *Reader) Skip() (Message, error) {
+	r.restore()
+	if r.todo == 0 {
+		return Message{}, io.EOF
+	}
+	var m Message
+	offset := r.Offset()
+	head, err := r.head(&m)
+	if err != nil {
+		return Message{}, err
+	}
+	for rest := head + int(m.Size) + padding(int(m.Size)); rest > 0; {
+		if err := r.need(1); err != nil {
+			return Message{}, r.truncated(err, offset, "message of %d bytes", m.Size)
+		}
+		n := min(rest, len(r.buf)-r.from)
+		checksums(&r.queueCRC, &r.fileCRC, r.buf[r.from:r.from+n])
+		r.from, rest = r.from+n, rest-n
+	}
+	r.todo--
+	return m, nil
+}
+
+// head reads the record of a message and returns its length; it stays to be
+// consumed.
+func (r *Reader) head(m *Message) (int, error) {
+	start := r.Offset()
+	record, err := r.record("message")
+	if err != nil {
+		return 0, err
+	}
+	if err := parseMessage(record[4:], m); err != nil {
+		return 0, fault(r.file, start, "message record: %v", err)
+	}
+	if m.Type < 1 {
+		return 0, fault(r.file, start, "message type %d is below 1", m.Type)
+	}
+	r.from -= len(record)
+	return len(record), nil
 }
 
 // Bytes returns the payload.

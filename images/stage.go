@@ -66,6 +66,17 @@ func (f *StageFile) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// WriteSummed is Write for bytes whose CRC-32C from an offset on is known.
+func (f *StageFile) WriteSummed(b []byte, from int, sum uint32) error {
+	n, err := f.file.Write(b)
+	if err != nil {
+		return err
+	}
+	f.crc = join(Checksum(f.crc, b[:from]), sum, n-from)
+	f.size += int64(n)
+	return nil
+}
+
 // finish brings the file to the disk.
 func (f *StageFile) finish() error {
 	if err := f.file.Sync(); err != nil {

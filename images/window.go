@@ -3,12 +3,8 @@ package images
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 )
-
-// castagnoli is the polynomial of CRC-32C, which processors compute.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // errEnded says that the source ended, at a point where it should not have or
 // where an image may end. It is not io.ErrUnexpectedEOF because a source returns
@@ -28,15 +24,16 @@ func (r *Reader) need(n int) error {
 }
 
 // fill reads until n bytes are there. A length that a hostile file claims does
-// not size the buffer: it doubles as the bytes come in.
+// not size the buffer: it doubles as the bytes come in, unless they were read
+// once before.
 func (r *Reader) fill(n int) error {
 	if r.src == nil {
 		return errEnded
 	}
 	r.shift()
 	for len(r.buf) < n {
-		r.grow()
-		got, err := r.src.Read(r.buf[len(r.buf):cap(r.buf)])
+		r.grow(n)
+		got, err := r.src.Read(r.buf[len(r.buf):r.until(n)])
 		r.buf = r.buf[:len(r.buf)+got]
 		if r.left >= 0 {
 			r.left = max(r.left-int64(got), 0)
@@ -62,11 +59,24 @@ func (r *Reader) shift() {
 	r.buf, r.base, r.from = r.buf[:rest], r.base+int64(r.from), 0
 }
 
-func (r *Reader) grow() {
-	if len(r.buf) < cap(r.buf) {
+// until returns up to where the buffer is to be filled when n bytes are needed.
+// Behind a long message only its successor's record is read: what is not used
+// up has to be moved to the front of the buffer.
+func (r *Reader) until(n int) int {
+	if n < window/8 {
+		return cap(r.buf)
+	}
+	return min(n+maxRecord, cap(r.buf))
+}
+
+func (r *Reader) grow(n int) {
+	if len(r.buf) < cap(r.buf) && (!r.checked || n <= cap(r.buf)) {
 		return
 	}
 	size := max(2*cap(r.buf), window)
+	if r.checked {
+		size = max(n+maxRecord, window)
+	}
 	if r.left >= 0 {
 		// No larger than what is to come; that is a claim as well, in an archive.
 		size = int(min(int64(size), int64(len(r.buf))+max(r.left, 1)))
@@ -82,6 +92,3 @@ func (r *Reader) truncated(err error, offset int64, format string, args ...any) 
 	}
 	return fault(r.file, offset, "truncated in a %s", fmt.Sprintf(format, args...))
 }
-
-// Checksum continues a CRC-32C over more bytes; it begins with 0.
-func Checksum(crc uint32, b []byte) uint32 { return crc32.Update(crc, castagnoli, b) }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
-	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 )
 
 // CheckpointOptions says what to checkpoint and where to.
@@ -55,29 +54,23 @@ const methodCopy = "copy"
 // its tasks (ptrace(2)). A process that lives in the namespace need not enter it.
 func Checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, error) {
 	began := time.Now()
-	recovery := guard.Recover(ctx)
-	report, err := checkpoint(ctx, opt)
+	p := begin(ctx, opt.Namespace)
+	report, err := checkpoint(ctx, opt, p)
+	<-p.done
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", opt.Namespace, err)
 	}
-	report.Warnings = append(append(recovery.Done, recovery.Warnings...), report.Warnings...)
+	report.Warnings = append(p.recovered, report.Warnings...)
 	report.Duration = time.Since(began)
 	return report, nil
 }
 
-func checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, error) {
-	t, err := newTarget(opt.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	if opt.Freeze && t.host {
-		return nil, errors.New("the host's IPC namespace is never frozen: checkpoint it without --freeze")
-	}
+func checkpoint(ctx context.Context, opt CheckpointOptions, p *prelude) (*CheckpointReport, error) {
 	dir, err := images.MakeDir(opt.Dir)
 	if err != nil {
 		return nil, err
 	}
-	report, err := checkpointInto(ctx, t, dir, opt)
+	report, err := checkpointInto(ctx, dir, opt, p)
 	if err != nil {
 		dir.Abandon()
 		return nil, errors.Join(err, dir.Close())
@@ -85,9 +78,16 @@ func checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, 
 	return report, dir.Close()
 }
 
-func checkpointInto(ctx context.Context, t *target, dir *images.Dir, opt CheckpointOptions) (*CheckpointReport, error) {
+func checkpointInto(ctx context.Context, dir *images.Dir, opt CheckpointOptions, p *prelude) (*CheckpointReport, error) {
 	if err := vacant(dir, opt); err != nil {
 		return nil, err
+	}
+	t, err := p.wait()
+	if err != nil {
+		return nil, err
+	}
+	if opt.Freeze && t.host {
+		return nil, errors.New("the host's IPC namespace is never frozen: checkpoint it without --freeze")
 	}
 	uid, gid, err := t.root()
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
 	"testing"
 	"unsafe"
@@ -163,7 +162,6 @@ var smallFilesProgram = nstest.Program("plugin.smallfiles", smallFiles)
 // smallFiles DIR checkpoints its namespace over and over, allowing files of one
 // byte more each time, until that succeeds, and says each error.
 func smallFiles(args []string) {
-	signal.Ignore(unix.SIGXFSZ)
 	ns, err := nsenter.Current()
 	mustBe(err, nil)
 	var was unix.Rlimit

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
-	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
@@ -73,9 +72,10 @@ func (e *ConflictError) Error() string {
 // CAP_SETUID gives too.
 func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	began := time.Now()
-	recovery := guard.Recover(ctx)
-	r := &restore{opt: opt}
+	p := begin(ctx, opt.Namespace)
+	r := &restore{opt: opt, prelude: p}
 	err := r.run(ctx)
+	<-p.done
 	if err != nil {
 		return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, err)
 	}
@@ -85,7 +85,7 @@ func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 		return nil, err
 	}
 	report.Duration = took
-	report.Warnings = append(append(recovery.Done, recovery.Warnings...), report.Warnings...)
+	report.Warnings = append(p.recovered, report.Warnings...)
 	return report, nil
 }
 
@@ -93,6 +93,7 @@ func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 type restore struct {
 	*target
 	opt       RestoreOptions
+	prelude   *prelude
 	set       *images.Set
 	images    []kind.Image
 	plans     []kind.Plan
@@ -110,7 +111,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 	if r.set, err = dir.Set(r.opt.Number); err != nil {
 		return err
 	}
-	if r.target, err = newTarget(r.opt.Namespace); err != nil {
+	if r.target, err = r.prelude.wait(); err != nil {
 		return err
 	}
 	if r.opt.Fresh {

@@ -14,9 +14,9 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
-// Copying so many messages takes more than two seconds: the kernel walks to each
+// Copying so many messages takes more than a second: the kernel walks to each
 // from the first.
-const slowMessages = 16000
+const slowMessages = 12000
 
 // slow is a namespace whose copy takes its time.
 func slow(t *testing.T) (ns *nsenter.Namespace, path string) {

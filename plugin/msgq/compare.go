@@ -45,7 +45,8 @@ type comparer struct {
 	ctx    context.Context
 	k      kernel.Kernel
 	target *kind.Target
-	cursor cursor
+	source *source
+	cursor *cursor // made when a queue is there to be compared
 	buf    []byte
 }
 
@@ -100,6 +101,10 @@ func difference(q *kernel.Queue, r *record) string {
 // content tells whether the messages that are in the queue are the first of the
 // record's.
 func (c *comparer) content(q *kernel.Queue, r *record) (bool, error) {
+	if c.cursor == nil {
+		cursor := c.source.cursor()
+		c.cursor = &cursor
+	}
 	messages, err := c.cursor.at(r, r.end())
 	if err != nil {
 		return false, err

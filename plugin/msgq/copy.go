@@ -136,10 +136,15 @@ func (c *copier) queue(q *kernel.Queue) error {
 		if length := c.block.Len(); length < flushAt || length < holdAt && !c.out.myTurn(c.share) {
 			continue
 		}
-		sum, mark = images.Checksum(sum, c.block.Bytes()[mark:]), 0
-		if err := c.flush(); err != nil {
+		part := c.block.Bytes()[mark:]
+		partSum := images.Checksum(0, part)
+		sum = images.JoinChecksums(sum, partSum, len(part))
+		err := c.out.writeSummed(c.share, c.block.Bytes(), mark, partSum)
+		if err != nil {
 			return err
 		}
+		c.block.Reset()
+		mark = 0
 	}
 	if size.left != 0 {
 		return changed(q)

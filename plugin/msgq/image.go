@@ -1,7 +1,6 @@
 package msgq
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"sync/atomic"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
@@ -49,6 +49,7 @@ type source struct {
 	path string
 	data []byte   // the whole file, or
 	file *os.File // the file, never closed: the process or the collector does it
+	used atomic.Pointer[images.Reader]
 }
 
 // Load implements kind.Kind.
@@ -60,7 +61,8 @@ func (Kind) Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (ki
 	if err != nil {
 		return nil, err
 	}
-	img := &image{source: source{path: set.Path(images.MsgKind), file: file}}
+	img := &image{}
+	img.source.path, img.source.file = set.Path(images.MsgKind), file
 	if err := img.load(ctx, set, size); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -69,24 +71,22 @@ func (Kind) Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (ki
 
 // load reads the whole image, and by that checks it.
 func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
-	sum := &images.SumReader{R: io.NewSectionReader(img.source.file, 0, size)}
-	var from io.Reader = sum
+	src := io.Reader(io.NewSectionReader(img.source.file, 0, size))
 	if size <= inMemory {
 		data := make([]byte, size)
-		if n, err := io.ReadFull(sum, data); err != nil {
+		if n, err := io.ReadFull(src, data); err != nil {
 			return fmt.Errorf("read %s at offset %d: %w", img.source.path, n, err)
 		}
 		img.source.data = data
-		from = bytes.NewReader(data)
 	}
-	r, err := images.NewReader(img.source.path, from, size)
+	r, err := img.source.whole(src, size)
 	if err != nil {
 		return err
 	}
 	for {
 		err := img.scan(ctx, r)
 		if errors.Is(err, io.EOF) {
-			return set.Check(images.MsgKind, sum.Size, sum.CRC)
+			return set.Check(images.MsgKind, r.Offset(), r.FileSum())
 		}
 		if err != nil {
 			return err
@@ -105,11 +105,11 @@ func (img *image) scan(ctx context.Context, r *images.Reader) error {
 	if err := valid(q); err != nil {
 		return &images.FormatError{File: img.source.path, Offset: offset, Reason: err.Error()}
 	}
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return err
+	for i := 0; ; i++ {
+		if i%pollEvery == 0 && context.Cause(ctx) != nil {
+			return context.Cause(ctx)
 		}
-		m, err := r.Message()
+		m, err := r.Skip()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -167,6 +167,27 @@ func (img *image) fault(r *record, format string, args ...any) error {
 // Size implements kind.Image.
 func (img *image) Size() kind.Size { return img.size }
 
+// whole reads the file for the first time. The reader's memory serves again when
+// the first thread fills queues.
+func (s *source) whole(src io.Reader, size int64) (*images.Reader, error) {
+	if s.data != nil {
+		return images.NewBytesReader(s.path, s.data)
+	}
+	r, err := images.NewReader(s.path, src, size)
+	s.used.Store(r)
+	return r, err
+}
+
+// cursor returns a cursor, over memory that was used before if there is any.
+func (s *source) cursor() cursor {
+	c := cursor{source: s}
+	if r := s.used.Swap(nil); r != nil {
+		c.reader = *r
+		c.reader.Reset(s.path, nil, 0, 0)
+	}
+	return c
+}
+
 // cursor reads queues of the image again, on one thread.
 type cursor struct {
 	source *source
@@ -187,11 +208,11 @@ func (c *cursor) at(r *record, end int64) (*images.Reader, error) {
 		c.reader.Reset(s.path, io.NewSectionReader(s.file, r.offset, end-r.offset), r.offset, end-r.offset)
 	}
 	q, err := c.reader.Queue()
+	if errors.Is(err, io.EOF) || err == nil && *q != r.Queue {
+		return nil, s.altered(r) // the end is no longer where it was, or the queue is another
+	}
 	if err != nil {
 		return nil, err
-	}
-	if *q != r.Queue {
-		return nil, s.altered(r)
 	}
 	return &c.reader, nil
 }

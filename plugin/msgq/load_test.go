@@ -154,13 +154,11 @@ func TestLargeImageIsCheckedAgain(t *testing.T) {
 	w.mustRestore(set)
 	w.want("restored", boxes...)
 
-	for name, at := range map[string]int{"a payload": len(whole) / 2, "the last payload": len(whole) - 8, "a head": 9 + 4} {
+	for name, at := range map[string]int{"a payload": len(whole)/2 + 100, "the last payload": len(whole) - 8, "a head": 9 + 4} {
 		w := memoryWorld(t)
 		w.mem.Fail = func(call string, n int) error {
 			if call == "Create" {
-				damaged := append([]byte{}, whole...)
-				damaged[at] ^= 1
-				check0(t, os.WriteFile(path, damaged, 0o600)) // the same file, other bytes
+				overwrite(t, path, at, whole[at]^1)
 			}
 			return nil
 		}
@@ -168,7 +166,38 @@ func TestLargeImageIsCheckedAgain(t *testing.T) {
 			t.Errorf("%s changed: %v, want a format error", name, err)
 		}
 		w.want(name + " changed")
-		check0(t, os.WriteFile(path, whole, 0o600))
+		overwrite(t, path, at, whole[at])
+	}
+}
+
+func overwrite(t *testing.T, path string, at int, with byte) {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	check0(t, err)
+	defer file.Close()
+	_, err = file.WriteAt([]byte{with}, int64(at))
+	check0(t, err)
+}
+
+// Cut off between the two readings, in a queue or between two.
+func TestLargeImageIsCutOff(t *testing.T) {
+	boxes := []box{newBox(1, 1, many(90, 100<<10)...).with(func(b *box) { b.QBytes = 16 << 20 }), newBox(2, 2, letter{1, "second"})}
+	set := imageOf(t, boxes...)
+	path := set.Path(images.MsgKind)
+	size := must(os.Stat(path)).Size()
+	img := must(Kind{}.Load(ctx, set, memoryWorld(t).Owner)).(*image)
+	for _, length := range []int64{8, img.records[0].offset + 20, size / 2, img.records[1].offset, img.records[1].offset + 20, size - 1} {
+		w := memoryWorld(t)
+		set := imageOf(t, boxes...)
+		w.mem.Fail = func(call string, _ int) error {
+			if call == "Create" {
+				check0(t, os.Truncate(set.Path(images.MsgKind), length))
+			}
+			return nil
+		}
+		if err := w.restore(set, kind.Fail); !errors.Is(err, images.ErrFormat) {
+			t.Errorf("cut off after %d of %d bytes: %v, want a format error", length, size, err)
+		}
+		w.want("cut off")
 	}
 }
 

@@ -26,7 +26,7 @@ func (p *plan) Make(ctx context.Context, t *kind.Target, k kernel.Kernel) error 
 		return c.run(ctx, p.steps, shares, created)
 	}
 	all.begin = func() work {
-		f := &filler{ctx: ctx, cursor: cursor{source: &p.image.source}, progress: t.Done}
+		f := &filler{ctx: ctx, cursor: p.image.source.cursor(), progress: t.Done}
 		fill := p.each(f.fill)
 		return func(k kernel.Kernel, s share) error {
 			if err := created.wait(s.number + 1); err != nil {

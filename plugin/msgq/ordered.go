@@ -31,6 +31,23 @@ func (o *ordered) write(share int, b []byte) error {
 	return err
 }
 
+// summedWriter is a writer that wants to be told of a checksum that is known.
+type summedWriter interface {
+	WriteSummed(b []byte, from int, sum uint32) error
+}
+
+// writeSummed is write for bytes whose CRC-32C from an offset on is known.
+func (o *ordered) writeSummed(share int, b []byte, from int, sum uint32) error {
+	w, ok := o.w.(summedWriter)
+	if !ok {
+		return o.write(share, b)
+	}
+	if err := o.wait(share); err != nil {
+		return err
+	}
+	return w.WriteSummed(b, from, sum)
+}
+
 // pass ends a share whose turn it is. lines are its lines of the JSON file, each
 // with a comma in front.
 func (o *ordered) pass(lines []byte) {

@@ -38,7 +38,7 @@ func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, pol
 	if err := img.oneSlotEach(k); err != nil {
 		return nil, err
 	}
-	c := &comparer{ctx: ctx, k: k, target: t, cursor: cursor{source: &img.source}}
+	c := &comparer{ctx: ctx, k: k, target: t, source: &img.source}
 	known := newLookup(live, img.records, k)
 	ours, gone := map[int32]bool{}, map[int32]bool{}
 	for i := range img.records {
