@@ -90,7 +90,7 @@ func (r *restoreKill) checkLimits(t *testing.T, before, found [3]int, sealed boo
 func (r *restoreKill) leftovers(t *testing.T, ns *nsenter.Namespace) (sealed bool) {
 	t.Helper()
 	found := queuesPastMsgmax(t, ns)
-	open, whole := 0, 0
+	open, whole, making := 0, 0, map[int][]int{}
 	for _, q := range found {
 		n := slices.IndexFunc(r.want, func(want queue) bool { return want.ID == q.ID })
 		if n < 0 {
@@ -98,7 +98,7 @@ func (r *restoreKill) leftovers(t *testing.T, ns *nsenter.Namespace) (sealed boo
 			continue
 		}
 		if want := r.want[n]; inProgress(q, want) {
-			unusable(t, ns, q)
+			making[q.CUID] = append(making[q.CUID], q.ID)
 			checkPrefix(t, want, q)
 			whole += btoi(len(q.Messages) == len(want.Messages))
 		} else {
@@ -106,6 +106,9 @@ func (r *restoreKill) leftovers(t *testing.T, ns *nsenter.Namespace) (sealed boo
 			open++
 			whole++
 		}
+	}
+	for user, ids := range making {
+		unusable(t, ns, user, ids)
 	}
 	if open > 0 && whole < len(r.want) {
 		t.Errorf("%d queues are open, but only %d of %d are whole", open, whole, len(r.want))
@@ -138,23 +141,24 @@ func checkPrefix(t *testing.T, want, got queue) {
 	}
 }
 
-// unusable wants that its creator, who owns the queue, can neither send to it nor
-// receive from it.
-func unusable(t *testing.T, ns *nsenter.Namespace, q queue) {
+// unusable wants that the creator of queues in the making, who owns them, can
+// neither send to them nor receive from them.
+func unusable(t *testing.T, ns *nsenter.Namespace, user int, ids []int) {
 	t.Helper()
+	if user == 0 {
+		user = 12345 // root may do everything
+	}
 	inNamespace(t, ns, func() error {
-		user := q.CUID
-		if user == 0 {
-			user = 12345 // root may do everything
-		}
 		if err := become(user); err != nil {
 			return err
 		}
-		if err := send(q.ID, message{1, ""}); !errors.Is(err, unix.EACCES) {
-			t.Errorf("user %d sends to queue %d in the making: %v, want EACCES", user, q.ID, err)
-		}
-		if err := receive(q.ID); !errors.Is(err, unix.EACCES) {
-			t.Errorf("user %d receives from queue %d in the making: %v, want EACCES", user, q.ID, err)
+		for _, id := range ids {
+			if err := send(id, message{1, ""}); !errors.Is(err, unix.EACCES) {
+				t.Errorf("user %d sends to queue %d in the making: %v, want EACCES", user, id, err)
+			}
+			if err := receive(id); !errors.Is(err, unix.EACCES) {
+				t.Errorf("user %d receives from queue %d in the making: %v, want EACCES", user, id, err)
+			}
 		}
 		return nil
 	})

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -151,6 +152,25 @@ func parseMessage(b []byte, m *Message) error {
 	}
 	m.Type, m.Size = int64(mtype), uint32(msize)
 	return nil
+}
+
+// usualHead reads the record of a message, length included, if it is all there
+// and nothing about it is unusual. It returns the record's length, or 0.
+func usualHead(b []byte, m *Message) int {
+	const longest = 4 + 1 + 9 + 1 + 5 // mtype has 63 bits, msize 32
+	if len(b) < longest {
+		return 0
+	}
+	length := binary.LittleEndian.Uint32(b)
+	if length > longest-4 {
+		return 0
+	}
+	var mtype, msize uint64
+	if !parseUsual(b[4:4+length], &mtype, &msize) || int64(mtype) < 1 || msize > math.MaxInt32 {
+		return 0
+	}
+	m.Type, m.Size = int64(mtype), uint32(msize)
+	return 4 + int(length)
 }
 
 func parseUsual(b []byte, mtype, msize *uint64) bool {

@@ -24,6 +24,7 @@ type Reader struct {
 
 	buf      []byte
 	from     int  // first byte of buf not yet consumed
+	summed   int  // up to where buf is in the checksums
 	checked  bool // what is read was read once before
 	queueCRC uint32
 	fileCRC  uint32
@@ -63,7 +64,7 @@ func NewReader(file string, src io.Reader, size int64) (*Reader, error) {
 		return nil, err
 	}
 	r.fileCRC = Checksum(0, r.buf[:headerLen])
-	r.from = headerLen
+	r.from, r.summed = headerLen, headerLen
 	return r, nil
 }
 
@@ -72,7 +73,7 @@ func NewBytesReader(file string, data []byte) (*Reader, error) {
 	if err := checkHeader(file, data[:min(len(data), headerLen)], MsgKind); err != nil {
 		return nil, err
 	}
-	return &Reader{file: file, buf: data, from: headerLen, fileCRC: Checksum(0, data[:headerLen])}, nil
+	return &Reader{file: file, buf: data, from: headerLen, summed: headerLen, fileCRC: Checksum(0, data[:headerLen])}, nil
 }
 
 // Reset makes the reader read a part of an image that begins with a queue at
@@ -99,16 +100,30 @@ func (r *Reader) Offset() int64 { return r.base + int64(r.from) }
 
 // Sum returns the CRC-32C of the messages read since the last Queue, records,
 // payloads and padding.
-func (r *Reader) Sum() uint32 { return r.queueCRC }
+func (r *Reader) Sum() uint32 {
+	r.sum()
+	return r.queueCRC
+}
 
 // FileSum returns the CRC-32C of everything read so far, from where the reader
 // began.
-func (r *Reader) FileSum() Sum { return Sum(r.fileCRC) }
+func (r *Reader) FileSum() Sum {
+	r.sum()
+	return Sum(r.fileCRC)
+}
+
+// sum takes what was consumed into the checksums: in large pieces, which cost
+// much less than one message after the other.
+func (r *Reader) sum() {
+	r.restore()
+	checksums(&r.queueCRC, &r.fileCRC, r.buf[r.summed:r.from])
+	r.summed = r.from
+}
 
 // Queue reads the head of the next queue; io.EOF after the last one. All
 // messages of the queue before must have been read.
 func (r *Reader) Queue() (*Queue, error) {
-	r.restore()
+	r.sum()
 	if r.todo > 0 {
 		return nil, fault(r.file, r.Offset(), "%d messages of the queue before are unread", r.todo)
 	}
@@ -127,8 +142,8 @@ func (r *Reader) Queue() (*Queue, error) {
 	if err := r.possible(start, q); err != nil {
 		return nil, err
 	}
-	r.fileCRC = Checksum(r.fileCRC, record)
-	r.todo, r.queueCRC = q.QNum, 0
+	r.sum()
+	r.todo, r.queueCRC = q.QNum, 0 // the head is not part of a queue's sum
 	return q, nil
 }
 
@@ -174,7 +189,6 @@ func (r *Reader) Message() (Payload, error) {
 		return Payload{}, r.truncated(err, p.Offset, "message of %d bytes", size)
 	}
 	bytes := r.buf[r.from : r.from+whole]
-	checksums(&r.queueCRC, &r.fileCRC, bytes)
 	p.buf = bytes[head-mtypeLen : head+size : head+size]
 	r.from += whole
 	r.todo--
@@ -198,7 +212,6 @@ func (r *Reader) Skip() (Message, error) {
 			return Message{}, r.truncated(err, offset, "message of %d bytes", m.Size)
 		}
 		n := min(rest, len(r.buf)-r.from)
-		checksums(&r.queueCRC, &r.fileCRC, r.buf[r.from:r.from+n])
 		r.from, rest = r.from+n, rest-n
 	}
 	r.todo--
@@ -208,6 +221,9 @@ func (r *Reader) Skip() (Message, error) {
 // head reads the record of a message and returns its length; it stays to be
 // consumed.
 func (r *Reader) head(m *Message) (int, error) {
+	if n := usualHead(r.buf[r.from:], m); n > 0 {
+		return n, nil
+	}
 	start := r.Offset()
 	record, err := r.record("message")
 	if err != nil {

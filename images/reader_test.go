@@ -123,6 +123,9 @@ func TestReaderOffsetsAndSum(t *testing.T) {
 	if at != int64(len(image)) {
 		t.Errorf("ends at %d of %d", at, len(image))
 	}
+	if want := images.Sum(images.Checksum(0, image)); r.FileSum() != want {
+		t.Errorf("checksum of the file %s, want %s", r.FileSum(), want)
+	}
 }
 
 // checkPart reads the part of an image that one queue is, in both ways, twice,

@@ -55,8 +55,10 @@ func (r *Reader) ended(err error) error {
 
 // shift moves what is not consumed to the front of the buffer.
 func (r *Reader) shift() {
+	r.sum()
 	rest := copy(r.buf, r.buf[r.from:])
 	r.buf, r.base, r.from = r.buf[:rest], r.base+int64(r.from), 0
+	r.summed = 0
 }
 
 // until returns up to where the buffer is to be filled when n bytes are needed.

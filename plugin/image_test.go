@@ -44,6 +44,20 @@ func readImage(t testing.TB, dir string) (queues []queue) {
 	}
 }
 
+func readVars(t testing.TB, dir string) *images.Vars {
+	t.Helper()
+	f, err := os.Open(imagePath(dir, images.VarKind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	vars, err := images.ReadVars(f.Name(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vars
+}
+
 func readImageQueue(t testing.TB, r *images.Reader, head *images.Queue) queue {
 	t.Helper()
 	q := queue{

@@ -140,7 +140,12 @@ func TestMsgmaxLowered(t *testing.T) {
 	if diff := cmp.Diff(stats, stateStats(t, ns)); diff != "" {
 		t.Errorf("the queue changed:\n%s", diff)
 	}
+	wantLimits(t, ns, low)
+	if vars := readVars(t, dir); vars.MsgMax != 100 {
+		t.Errorf("the image has msgmax %d, want 100", vars.MsgMax)
+	}
 	restored := load(t, ns, dir, plugin.Fail)
+	wantLimits(t, ns, low)
 	if restored.Actions[plugin.ActionKeep] != 1 {
 		t.Errorf("compared: %+v", restored)
 	}

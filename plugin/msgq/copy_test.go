@@ -186,6 +186,16 @@ func TestCopyErrors(t *testing.T) {
 	}
 }
 
+// EINVAL where every message fits msgmax: the queue was gone for a moment.
+func TestCopyOfAQueueThatWasGone(t *testing.T) {
+	w := memoryWorld(t)
+	w.put(newBox(5, 5, many(3, 3)...))
+	w.mem.Fail = nthOf("Copy", 2, unix.EINVAL)
+	if _, err := w.save(); !errors.Is(err, kind.ErrChanged) {
+		t.Errorf("%v, want ErrChanged", err)
+	}
+}
+
 // Every single call of a checkpoint fails: an error, no file, nothing changed.
 func TestEachCallOfACopyFails(t *testing.T) {
 	boxes := []box{newBox(4, 4, many(2, 9)...), newBox(5, 5, letter{1, body(8000, 1)}, letter{1, body(3, 1)}), newBox(6, 0)}

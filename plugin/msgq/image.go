@@ -208,11 +208,11 @@ func (c *cursor) at(r *record, end int64) (*images.Reader, error) {
 		c.reader.Reset(s.path, io.NewSectionReader(s.file, r.offset, end-r.offset), r.offset, end-r.offset)
 	}
 	q, err := c.reader.Queue()
-	if errors.Is(err, io.EOF) || err == nil && *q != r.Queue {
-		return nil, s.altered(r) // the end is no longer where it was, or the queue is another
-	}
 	if err != nil {
 		return nil, err
+	}
+	if *q != r.Queue {
+		return nil, s.altered(r)
 	}
 	return &c.reader, nil
 }

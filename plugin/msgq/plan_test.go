@@ -121,6 +121,17 @@ func TestPrivateIsNeverAdopted(t *testing.T) {
 	}
 }
 
+// The bytes that a shorter message leaves in the buffer are not its own.
+func TestShorterMessageIsAnother(t *testing.T) {
+	b := newBox(5, 5, letter{1, "aa"}, letter{1, "aa"})
+	w := memoryWorld(t)
+	w.put(b.with(func(b *box) { b.messages[1].body = "a" }))
+	p := must(w.planned(imageOf(t, b), kind.Fail))
+	if s := p.steps[0]; s.action != kind.Conflict || s.reason != "exists and differs in messages" {
+		t.Errorf("%s (%s), want a conflict", s.action, s.reason)
+	}
+}
+
 // The mode in progress is another one where the queue's own would be that.
 func TestInProgressMode(t *testing.T) {
 	for mode, want := range map[uint32]uint32{0: 0o111, 0o111: 0o011, 0o011: 0o111, 0o640: 0o111} {

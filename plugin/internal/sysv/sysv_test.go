@@ -1,6 +1,7 @@
 package sysv
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/creds"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -47,39 +49,48 @@ func receive(t *testing.T, id int32) {
 	}
 }
 
+// nextSecond waits for the kernel's second after one that is given.
+func nextSecond(t *testing.T, second int64) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		var now unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil || time.Now().After(end) {
+			t.Fatalf("no second after %d: %v", second, err)
+		}
+		if now.Sec > second {
+			return
+		}
+	}
+}
+
 // The fields stand where the kernel puts them: /proc/sysvipc/msg says the same
-// in words.
+// in words. The three times are three seconds.
 func TestStatIsWhatProcSays(t *testing.T) {
 	inside(t, func() {
 		get(t, 5, 0o600)
 		id := get(t, 0x1234567, 0o640)
+		var ds, any MsqidDS
+		if err := errors.Join(Set(id, &MsqidDS{Perm: IPCPerm{Mode: 0o751}, QBytes: 4321}), Stat(id, &ds)); err != nil {
+			t.Fatal(err)
+		}
+		nextSecond(t, ds.CTime)
 		for range 3 {
 			if err := Send(id, msgbuf(1, "abcde")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		receive(t, id)
-		if err := Set(id, &MsqidDS{Perm: IPCPerm{Mode: 0o751}, QBytes: 4321}); err != nil {
+		if err := Stat(id, &ds); err != nil {
 			t.Fatal(err)
 		}
-		var ds, any MsqidDS
+		nextSecond(t, ds.STime)
+		receive(t, id)
 		if err := Stat(id, &ds); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := StatAny(int(id), &any); err != nil || got != id || any != ds {
 			t.Errorf("by index: %d, %v, %+v, want %+v", got, err, any, ds)
 		}
-		// key msqid perms cbytes qnum lspid lrpid uid gid cuid cgid stime rtime ctime
-		got := []int64{
-			int64(ds.Perm.Key), int64(id), int64(ds.Perm.Mode), int64(ds.CBytes), int64(ds.QNum), int64(ds.LSPID), int64(ds.LRPID),
-			int64(ds.Perm.UID), int64(ds.Perm.GID), int64(ds.Perm.CUID), int64(ds.Perm.CGID), ds.STime, ds.RTime, ds.CTime,
-		}
-		for i, field := range procLine(t, id) {
-			want, err := strconv.ParseInt(field, []int{10, 8}[b2i(i == 2)], 64)
-			if err != nil || got[i] != want {
-				t.Errorf("field %d is %d, /proc/sysvipc/msg says %s", i, got[i], field)
-			}
-		}
+		wantProc(t, id, &ds)
 		if ds.QBytes != 4321 || ds.Perm.Mode != 0o751 || ds.QNum != 2 || ds.LRPID != int32(os.Getpid()) {
 			t.Errorf("%+v", ds)
 		}
@@ -89,11 +100,39 @@ func TestStatIsWhatProcSays(t *testing.T) {
 	})
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
+func wantProc(t *testing.T, id int32, ds *MsqidDS) {
+	t.Helper()
+	// key msqid perms cbytes qnum lspid lrpid uid gid cuid cgid stime rtime ctime
+	got := []int64{
+		int64(ds.Perm.Key), int64(id), int64(ds.Perm.Mode), int64(ds.CBytes), int64(ds.QNum), int64(ds.LSPID), int64(ds.LRPID),
+		int64(ds.Perm.UID), int64(ds.Perm.GID), int64(ds.Perm.CUID), int64(ds.Perm.CGID), ds.STime, ds.RTime, ds.CTime,
 	}
-	return 0
+	bases := map[int]int{2: 8} // the permissions are octal
+	for i, field := range procLine(t, id) {
+		want, err := strconv.ParseInt(field, cmp.Or(bases[i], 10), 64)
+		if err != nil || got[i] != want {
+			t.Errorf("field %d is %d, /proc/sysvipc/msg says %s", i, got[i], field)
+		}
+	}
+}
+
+// Four ids that are all different.
+func TestOwnersAreWhatProcSays(t *testing.T) {
+	nstest.Require(t, "root")
+	inside(t, func() {
+		var id int32
+		if err := creds.As(11, 12, func() error { id = get(t, 9, 0o600); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		var ds MsqidDS
+		if err := errors.Join(Set(id, &MsqidDS{Perm: IPCPerm{UID: 13, GID: 14}}), Stat(id, &ds)); err != nil {
+			t.Fatal(err)
+		}
+		if p := ds.Perm; p.CUID != 11 || p.CGID != 12 || p.UID != 13 || p.GID != 14 {
+			t.Errorf("%+v", p)
+		}
+		wantProc(t, id, &ds)
+	})
 }
 
 func procLine(t *testing.T, id int32) []string {

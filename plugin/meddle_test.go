@@ -1,0 +1,191 @@
+package plugin_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+	"github.com/ipc-cr/ipc-cr/plugin/ipcvar"
+	"github.com/ipc-cr/ipc-cr/plugin/msgq"
+)
+
+// meddler is a kind without objects that does something in the namespace at one
+// moment, which no other program could hit: what a task does that nobody could
+// see or stop, or a step that fails.
+type meddler struct {
+	copying, beginning, making, checking, sealing func(kernel.Kernel) error
+}
+
+var _ plugin.Kind = (*meddler)(nil)
+
+func (m *meddler) kinds() []plugin.Kind { return []plugin.Kind{msgq.Kind{}, m, ipcvar.Kind{}} }
+
+func call(fn func(kernel.Kernel) error, k kernel.Kernel) error {
+	if fn == nil {
+		return nil
+	}
+	return fn(k)
+}
+
+func (m *meddler) Name() string                                            { return "meddler" }
+func (m *meddler) Survey(*kind.Target, kernel.Kernel) (kind.Survey, error) { return m, nil }
+func (m *meddler) Diff(kind.Survey) error                                  { return nil }
+func (m *meddler) Busy(int64, int64) string                                { return "" }
+func (m *meddler) Size() kind.Size                                         { return kind.Size{} }
+
+func (m *meddler) Copy(_ context.Context, _ *kind.Target, k kernel.Kernel, _ *images.Stage) (images.Details, error) {
+	fn := m.copying
+	m.copying = nil // once
+	return nil, call(fn, k)
+}
+
+func (m *meddler) Load(context.Context, *images.Set, *nsenter.Owner) (kind.Image, error) {
+	return &meddlerImage{m}, nil
+}
+
+type meddlerImage struct{ m *meddler }
+
+func (i *meddlerImage) Size() kind.Size { return kind.Size{} }
+
+func (i *meddlerImage) Plan(context.Context, *kind.Target, kernel.Kernel, kind.Policy) (kind.Plan, error) {
+	return &meddlerPlan{i.m}, nil
+}
+
+type meddlerPlan struct{ m *meddler }
+
+func (p *meddlerPlan) Steps(func(kind.Action) bool) []kind.Step { return nil }
+func (p *meddlerPlan) Needs() kind.Needs                        { return nil }
+func (p *meddlerPlan) Strangers() int                           { return 0 }
+func (p *meddlerPlan) Undo(kernel.Kernel) error                 { return nil }
+
+func (p *meddlerPlan) Begin(k kernel.Kernel, _ *kind.Target, _ kind.Situation) error {
+	return call(p.m.beginning, k)
+}
+func (p *meddlerPlan) Make(_ context.Context, _ *kind.Target, k kernel.Kernel) error {
+	return call(p.m.making, k)
+}
+func (p *meddlerPlan) Check(_ *kind.Target, k kernel.Kernel) error { return call(p.m.checking, k) }
+func (p *meddlerPlan) Seal(_ *kind.Target, k kernel.Kernel) error  { return call(p.m.sealing, k) }
+
+// Whatever happens in a namespace during a copy, the copy is not accepted; the
+// next one is. With stopped tasks as without: somebody unseen may have done it.
+func TestChangedDuringCopy(t *testing.T) {
+	nstest.Require(t, "userns")
+	left, empty := aQueue(4, 0x44, "a"), aQueue(5, 0x55)
+	for _, c := range []struct {
+		name   string
+		freeze bool
+		does   func(kernel.Kernel) error
+		queues []queue
+		limits sysctls
+	}{
+		{"a queue is removed", false, func(k kernel.Kernel) error { return k.Remove(5) }, []queue{left}, defaults},
+		{"a queue is removed beside stopped tasks", true, func(k kernel.Kernel) error { return k.Remove(5) }, []queue{left}, defaults},
+		{"a queue is made", true, func(k kernel.Kernel) error { return makeQueue(k, aQueue(6, 0x66)) }, []queue{left, empty, aQueue(6, 0x66)}, defaults},
+		{"a queue is made anew", true, func(k kernel.Kernel) error {
+			return errors.Join(k.Remove(5), makeQueue(k, aQueue(5, 0x56)))
+		}, []queue{left, aQueue(5, 0x56)}, defaults},
+		{"a message is sent", true, func(k kernel.Kernel) error { return k.Send(5, msgbuf(message{3, "x"})) },
+			[]queue{left, {ID: 5, Key: 0x55, Mode: 0o600, UID: left.UID, GID: left.GID, CUID: left.CUID, CGID: left.CGID, QBytes: 16384, Messages: []message{{3, "x"}}}}, defaults},
+		{"the mode changes", true, func(k kernel.Kernel) error {
+			return k.Set(5, kernel.Attr{UID: left.UID, GID: left.GID, Mode: 0o640, QBytes: 16384})
+		}, []queue{left, withMode(empty, 0o640)}, defaults},
+		{"a limit changes", false, func(k kernel.Kernel) error { return k.SetSysctl("kernel.msgmnb", 20000) }, []queue{left, empty}, sysctls{8192, 20000, 32000}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			ns, dir, m := nstest.Fresh(t), t.TempDir(), &meddler{copying: c.does}
+			fill(t, ns, left, empty)
+			if !c.freeze {
+				save(t, ns, t.TempDir()) // waits for a second of its own
+			}
+			report, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{Kinds: m.kinds(), Namespace: ns, Dir: dir, Number: 1, Freeze: c.freeze})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if report.Attempts != 2 {
+				t.Errorf("%d attempts, want 2", report.Attempts)
+			}
+			fresh := nstest.Fresh(t)
+			load(t, fresh, dir, plugin.Fail)
+			wantQueues(t, fresh, c.queues...)
+			wantLimits(t, fresh, c.limits)
+		})
+	}
+}
+
+// A message that comes and goes leaves the same statistics: only the times tell.
+func TestComesAndGoes(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, dir := nstest.Fresh(t), t.TempDir()
+	fill(t, ns, aQueue(tokenHere, 0x10), aQueue(tokenThere, 0x11, "token"))
+	save(t, ns, t.TempDir())
+	was := stateStats(t, ns)
+	m := &meddler{copying: func(k kernel.Kernel) error {
+		buf := make([]byte, 16)
+		for _, way := range [2][2]int{{tokenThere, tokenHere}, {tokenHere, tokenThere}} {
+			n := receive(way[0], buf)
+			send(way[1], buf[:8+n])
+		}
+		return nil
+	}}
+	report, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{Kinds: m.kinds(), Namespace: ns, Dir: dir, Number: 1})
+	if err != nil || report.Attempts != 2 {
+		t.Errorf("report %+v, %v, want 2 attempts", report, err)
+	}
+	if now := stateStats(t, ns); now[1].QNum != was[1].QNum || now[1].RTime == was[1].RTime {
+		t.Errorf("%+v, was %+v", now, was)
+	}
+}
+
+// Until everything is made, whatever fails takes all with it.
+func TestRestoreUndone(t *testing.T) {
+	nstest.Require(t, "userns")
+	dir := savedWith(t, sysctls{20000, 70000, 100}, aQueue(1, 0x11, strings.Repeat("x", 15000)), aQueue(7, 0, "private"))
+	failure := errors.New("this step fails")
+	fails := func(kernel.Kernel) error { return failure }
+	meddles := func(k kernel.Kernel) error { return k.Send(7, msgbuf(message{9, "meddled"})) }
+	for _, c := range []struct {
+		name string
+		m    meddler
+		says string
+	}{
+		{"begin", meddler{beginning: fails}, failure.Error()},
+		{"make", meddler{making: fails}, failure.Error()},
+		{"check", meddler{checking: fails}, failure.Error()},
+		{"somebody sends", meddler{making: meddles}, "restore queue 7 (private): somebody else changed its messages while it was being made"},
+		{"somebody removes", meddler{making: func(k kernel.Kernel) error { return k.Remove(7) }}, "restore queue 7 (private): look at it before it is opened: msgctl: invalid argument"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ns := nstest.Fresh(t)
+			fill(t, ns, stranger)
+			was := stateOf(t, ns)
+			_, err := plugin.Restore(t.Context(), plugin.RestoreOptions{Kinds: c.m.kinds(), Namespace: ns, Dir: dir, Number: images.Auto})
+			wantFailure(t, err, "restore "+dir+" into "+ns.String(), c.says)
+			wantSame(t, ns, was)
+		})
+	}
+}
+
+// From the first seal on nothing is rolled back, and a rerun completes it.
+func TestRestoreSealedStays(t *testing.T) {
+	nstest.Require(t, "userns")
+	queues := []queue{aQueue(1, 0x11, "a"), aQueue(7, 0, "b")}
+	dir := savedWith(t, sysctls{9000, 20000, 100}, queues...)
+	ns, m := nstest.Fresh(t), meddler{sealing: func(kernel.Kernel) error { return errors.New("this step fails") }}
+	_, err := plugin.Restore(t.Context(), plugin.RestoreOptions{Kinds: m.kinds(), Namespace: ns, Dir: dir, Number: images.Auto})
+	wantFailure(t, err, "this step fails", "they stay: run the restore again")
+	wantQueues(t, ns, queues...)
+	report := load(t, ns, dir, plugin.Fail)
+	if report.Actions[plugin.ActionKeep] != 2 || len(report.Actions) != 1 {
+		t.Errorf("rerun: %+v", report)
+	}
+	wantLimits(t, ns, sysctls{9000, 20000, 100})
+}
