@@ -34,9 +34,7 @@ func TestKilledCheckpoint(t *testing.T) {
 	makeQueue(t, c.ns, 0, message{5, "newer"})
 	c.table, c.limits = table(t, c.ns), limits(t, c.ns)
 	c.want = checkpointed(t, c.task.pid, 1)
-	c.measure(t, func() []string {
-		return []string{"checkpoint", "--pid", fmt.Sprint(c.task.pid), "--images-dir", imagesDir(t)}
-	})
+	c.whole(t, "checkpoint", "--pid", fmt.Sprint(c.task.pid), "--images-dir", imagesDir(t))
 	for i := range c.kills {
 		c.round(t, i)
 	}
@@ -125,7 +123,7 @@ func (c *checkpointKill) rerun(t *testing.T, dir string, args []string) {
 		refused(t, "--force", args...)
 		args = append(args, "--force")
 	}
-	run(t, args...)
+	c.whole(t, args...)
 	if files := filesIn(dir); files != completeFiles {
 		t.Errorf("after the rerun %s holds %s", dir, files)
 	}

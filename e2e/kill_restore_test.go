@@ -28,9 +28,7 @@ func TestKilledRestore(t *testing.T) {
 	manyQueues(t, source, 300)
 	run(t, "checkpoint", "--ns", fdPath(source), "--images-dir", r.dir)
 	r.want, r.limits = queuesPastMsgmax(t, source), limits(t, source)
-	r.measure(t, func() []string {
-		return []string{"restore", "--ns", fdPath(nstest.Fresh(t)), "--images-dir", r.dir}
-	})
+	r.whole(t, "restore", "--ns", fdPath(nstest.Fresh(t)), "--images-dir", r.dir)
 	for i := range r.kills {
 		r.round(t, i)
 	}
@@ -61,7 +59,7 @@ func (r *restoreKill) round(t *testing.T, i int) {
 	if !guardToo {
 		r.checkLimits(t, before, found, sealed)
 	}
-	run(t, args...)
+	r.whole(t, args...)
 	withoutGuard(t)
 	withoutNotes(t, target)
 	checkRuns(t, task.pid)

@@ -21,7 +21,7 @@ import (
 type killer struct {
 	*rand.Rand
 	kills int
-	takes time.Duration // a whole run, as a rule
+	took  []time.Duration // the last whole runs
 
 	killed, noted int // runs that did not come to their end; of those, with a limit raised
 }
@@ -35,26 +35,27 @@ func newKiller(t testing.TB, kills int) *killer {
 	return &killer{Rand: rand.New(rand.NewPCG(seed(t), 0)), kills: kills}
 }
 
-// measure notes how long runs take that nobody kills: the median of some.
-func (k *killer) measure(t testing.TB, args func() []string) {
+// whole makes a run that nobody kills, which must succeed, and notes how long it
+// takes.
+func (k *killer) whole(t testing.TB, args ...string) {
 	t.Helper()
 	ipcCR(t)
-	var took []time.Duration
-	for range 5 {
-		these := args()
-		began := time.Now()
-		run(t, these...)
-		took = append(took, time.Since(began))
-	}
-	slices.Sort(took)
-	k.takes = took[len(took)/2]
+	began := time.Now()
+	run(t, args...)
+	k.took = append(k.took, time.Since(began))
+	k.took = k.took[max(0, len(k.took)-9):]
+}
+
+// takes is how long a run takes, as a rule.
+func (k *killer) takes() time.Duration {
+	return slices.Sorted(slices.Values(k.took))[len(k.took)/2]
 }
 
 // kill starts the binary and kills it at the moment number i, and its guard with
 // it if so wished.
 func (k *killer) kill(t testing.TB, ns *nsenter.Namespace, i int, guardToo bool, args ...string) {
 	t.Helper()
-	after := time.Duration((float64(i) + k.Float64()) / float64(k.kills) * 1.1 * float64(k.takes))
+	after := time.Duration((float64(i) + k.Float64()) / float64(k.kills) * 1.1 * float64(k.takes()))
 	cmd := exec.Command(ipcCR(t), args...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -79,7 +80,7 @@ func (k *killer) kill(t testing.TB, ns *nsenter.Namespace, i int, guardToo bool,
 // sure wants the kills to have met what they are about.
 func (k *killer) sure(t testing.TB) {
 	t.Helper()
-	t.Logf("a run takes %v; %d of %d were killed before their end, %d of them with a limit raised", k.takes, k.killed, k.kills, k.noted)
+	t.Logf("a run takes %v; %d of %d were killed before their end, %d of them with a limit raised", k.takes(), k.killed, k.kills, k.noted)
 	if !testing.Short() && (k.killed < k.kills/4 || k.noted == 0) {
 		t.Error("the kills came too late to prove anything")
 	}

@@ -110,24 +110,28 @@ func (d *Dir) Sweep() error {
 // directory, the JSON file included.
 func (d *Dir) Holds(n uint32) ([]string, error) {
 	names, err := d.names()
-	if err != nil {
-		return nil, err
-	}
-	names = slices.DeleteFunc(names, func(name string) bool {
-		_, number, ok := ParseFileName(name)
-		return name != ManifestName(n) && (!ok || number != n)
-	})
-	slices.Sort(names)
-	return names, nil
+	return ofNumber(names, n), err
 }
 
 // Numbers returns the numbers of the namespaces whose images are in the
 // directory, in ascending order, the incomplete ones included.
 func (d *Dir) Numbers() ([]uint32, error) {
 	names, err := d.names()
-	if err != nil {
-		return nil, err
-	}
+	return numbersOf(names), err
+}
+
+// ofNumber returns those of the names that belong to namespace number n.
+func ofNumber(names []string, n uint32) []string {
+	manifest := ManifestName(n)
+	of := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, number, ok := ParseFileName(name)
+		return name != manifest && (!ok || number != n)
+	})
+	slices.Sort(of)
+	return of
+}
+
+func numbersOf(names []string) []uint32 {
 	var numbers []uint32
 	for _, name := range names {
 		if _, n, ok := ParseFileName(name); ok {
@@ -135,7 +139,7 @@ func (d *Dir) Numbers() ([]uint32, error) {
 		}
 	}
 	slices.Sort(numbers)
-	return slices.Compact(numbers), nil
+	return slices.Compact(numbers)
 }
 
 // Open opens a file of the directory for reading. Only a regular file is ever

@@ -11,7 +11,7 @@ import (
 const maxRecord = 4096
 
 // window is how much a Reader reads at once.
-const window = 128 << 10
+const window = 32 << 10
 
 // Reader reads the queues and messages of an ipcns-msg image in their order. It
 // holds one message in memory, and believes no length before the bytes are

@@ -21,27 +21,29 @@ type Set struct {
 	Number   uint32
 	Manifest *Manifest // nil without a JSON file
 
+	names  []string // of the files that were there
 	opened []string
 }
 
 // Set finds the checkpoint of namespace number n, or of the only one with Auto.
 func (d *Dir) Set(n int64) (*Set, error) {
-	number, err := d.number(n)
+	names, err := d.names()
 	if err != nil {
 		return nil, err
 	}
-	s := &Set{Dir: d, Number: number}
+	number, err := d.choose(numbersOf(names), n)
+	if err != nil {
+		return nil, err
+	}
+	s := &Set{Dir: d, Number: number, names: ofNumber(names, number)}
 	if err := s.complete(); err != nil {
 		return nil, err
 	}
 	return s, s.readManifest()
 }
 
-func (d *Dir) number(n int64) (uint32, error) {
-	numbers, err := d.Numbers()
+func (d *Dir) choose(numbers []uint32, n int64) (uint32, error) {
 	switch {
-	case err != nil:
-		return 0, err
 	case len(numbers) == 0:
 		return 0, fmt.Errorf("images directory %s: no image of an IPC namespace (%s-<N>.img): %w", d.path, VarKind, fs.ErrNotExist)
 	case n != Auto && (n != int64(uint32(n)) || !slices.Contains(numbers, uint32(n))):
@@ -65,13 +67,8 @@ func list(numbers []uint32) string {
 // complete refuses object files without ipcns-var, as CRIU does: they are what
 // an unfinished checkpoint leaves.
 func (s *Set) complete() error {
-	names, err := s.Dir.Holds(s.Number)
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(names, FileName(VarKind, s.Number)) {
-		return fmt.Errorf("images directory %s: incomplete checkpoint: %s without %s",
-			s.Dir.path, strings.Join(names, ", "), FileName(VarKind, s.Number))
+	if vars := FileName(VarKind, s.Number); !slices.Contains(s.names, vars) {
+		return fmt.Errorf("images directory %s: incomplete checkpoint: %s without %s", s.Dir.path, strings.Join(s.names, ", "), vars)
 	}
 	return nil
 }
@@ -98,17 +95,13 @@ func (s *Set) readManifest() error {
 // sameFiles compares the files that the JSON file names with those of the
 // directory. The names are compared and never opened.
 func (s *Set) sameFiles() error {
-	names, err := s.Dir.Holds(s.Number)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
+	for _, name := range s.names {
 		if name != ManifestName(s.Number) && s.sum(name) == nil {
 			return s.changed(name, "is not in it")
 		}
 	}
 	for _, sum := range s.Manifest.Files {
-		if !slices.Contains(names, sum.Name) {
+		if !slices.Contains(s.names, sum.Name) {
 			return s.changed(sum.Name, "is missing")
 		}
 	}
@@ -141,11 +134,10 @@ func (s *Set) Open(kind string) (*os.File, int64, error) {
 
 // Unopened returns the names of the image files that Open was not asked for:
 // those of kinds that the caller does not know.
-func (s *Set) Unopened() ([]string, error) {
-	names, err := s.Dir.Holds(s.Number)
-	return slices.DeleteFunc(names, func(name string) bool {
+func (s *Set) Unopened() []string {
+	return slices.DeleteFunc(slices.Clone(s.names), func(name string) bool {
 		return name == ManifestName(s.Number) || slices.Contains(s.opened, name)
-	}), err
+	})
 }
 
 // Check compares a kind's file, of which size bytes with this CRC-32C were

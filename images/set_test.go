@@ -91,7 +91,7 @@ func TestUnopened(t *testing.T) {
 	set := must[*images.Set](t)(dir.Set(1))
 	must[[]byte](t)(readAll(set, images.VarKind))
 	want := []string{"ipcns-msg-1.img", "ipcns-shm-1.img"}
-	if diff := diff(want, must[[]string](t)(set.Unopened())); diff != "" {
+	if diff := diff(want, set.Unopened()); diff != "" {
 		t.Error(diff)
 	}
 }

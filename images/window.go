@@ -65,7 +65,7 @@ func (r *Reader) shift() {
 // Behind a long message only its successor's record is read: what is not used
 // up has to be moved to the front of the buffer.
 func (r *Reader) until(n int) int {
-	if n < window/8 {
+	if n < window/2 {
 		return cap(r.buf)
 	}
 	return min(n+maxRecord, cap(r.buf))

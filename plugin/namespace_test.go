@@ -130,14 +130,20 @@ func stateOf(t testing.TB, ns *nsenter.Namespace) (s state) {
 func stateStats(t testing.TB, ns *nsenter.Namespace) (stats []kernel.Queue) {
 	t.Helper()
 	within(t, ns, func(k kernel.Kernel) error {
-		table, err := k.Table()
-		for index := range table.MaxIndex + 1 {
-			if stat, err := k.StatIndex(index); err == nil {
-				stats = append(stats, stat)
-			}
-		}
-		return err
+		stats = statsIn(k)
+		return nil
 	})
+	return stats
+}
+
+func statsIn(k kernel.Kernel) (stats []kernel.Queue) {
+	table, err := k.Table()
+	mustBe(err, nil)
+	for index := range table.MaxIndex + 1 {
+		if stat, err := k.StatIndex(index); err == nil {
+			stats = append(stats, stat)
+		}
+	}
 	return stats
 }
 

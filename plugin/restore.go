@@ -143,11 +143,7 @@ func (r *restore) load(ctx context.Context) error {
 		}
 		r.images = append(r.images, image)
 	}
-	names, err := r.set.Unopened()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
+	for _, name := range r.set.Unopened() {
 		r.warnings = append(r.warnings, fmt.Sprintf("%s holds objects of a kind that ipc-cr does not restore", name))
 	}
 	return nil

@@ -92,7 +92,7 @@ func TestRestorePinUndone(t *testing.T) {
 		t.Errorf("exit status %d", status)
 	}
 	if _, err := os.Lstat(pin); !os.IsNotExist(err) {
-		t.Errorf("the pin is left: %v", err)
+		t.Errorf("the pin is left: %v; unpinned: %v", err, nsenter.Unpin(pin))
 	}
 }
 

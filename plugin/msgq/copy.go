@@ -97,7 +97,7 @@ type copier struct {
 // more than the copying. While it is another one's turn to write, it goes on up
 // to holdAt.
 const (
-	flushAt = 128 << 10
+	flushAt = 64 << 10
 	holdAt  = 1 << 20
 )
 

@@ -20,7 +20,7 @@ import (
 // twice: checked whole first, then again while the queues are filled, and what
 // is read again is checked again. To read twice into the same memory costs less
 // than to touch fresh memory.
-const inMemory = 128 << 10
+const inMemory = 32 << 10
 
 // image is a checked ipcns-msg image.
 type image struct {
@@ -132,6 +132,8 @@ func valid(q *images.Queue) error {
 	switch {
 	case q.ID > math.MaxInt32:
 		return fmt.Errorf("queue id %d is above %d", q.ID, math.MaxInt32)
+	case q.QBytes > math.MaxInt32:
+		return fmt.Errorf("%s: qbytes %d is above %d, the most that msgmnb can be", q, q.QBytes, math.MaxInt32)
 	case q.Mode > 0o777:
 		return fmt.Errorf("%s: mode %#o has more than permission bits", q, q.Mode)
 	}

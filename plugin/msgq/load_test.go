@@ -154,7 +154,7 @@ func TestLargeImageIsCheckedAgain(t *testing.T) {
 	w.mustRestore(set)
 	w.want("restored", boxes...)
 
-	for name, at := range map[string]int{"a payload": len(whole)/2 + 100, "the last payload": len(whole) - 8, "a head": 9 + 4} {
+	for name, at := range map[string]int{"a payload": len(whole)/2 + 100, "the last payload": len(whole) - 8, "a head": 15} {
 		w := memoryWorld(t)
 		w.mem.Fail = func(call string, n int) error {
 			if call == "Create" {

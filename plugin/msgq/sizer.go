@@ -7,7 +7,7 @@ package msgq
 // too small costs because the kernel answers E2BIG only after it has walked the
 // queue to the message, and then walks it again. So the buffer shrinks when the
 // bytes it wasted have cost as much as the E2BIG that shrinking risks: whatever
-// the messages are, at most twice the price of knowing their sizes.
+// the messages are, about twice the price of knowing their sizes at worst.
 type sizer struct {
 	size   int
 	left   int // bytes of payload still in the queue: no message is longer

@@ -77,8 +77,8 @@ type Kernel interface {
 	// (0 is the oldest) into buf, mtype (native byte order) and then payload,
 	// and returns the payload's length. Nothing in the queue changes. ENOMSG
 	// past the end, E2BIG if the payload is longer than len(buf)-HeaderLen,
-	// EINVAL if the message is longer than the namespace's msgmax (whatever
-	// the buffer), ENOSYS on a kernel without CONFIG_CHECKPOINT_RESTORE, EACCES
+	// EINVAL if the message is longer than the namespace's msgmax and the
+	// buffer is not too short, ENOSYS on a kernel without CONFIG_CHECKPOINT_RESTORE, EACCES
 	// without read permission. len(buf) must be at least HeaderLen.
 	Copy(id int32, buf []byte, index int) (int, error)
 	// Send is msgsnd with IPC_NOWAIT: buf holds mtype (native byte order) and
