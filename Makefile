@@ -2,7 +2,8 @@
 
 GO ?= go
 FUZZTIME ?= 60s
-TESTFLAGS ?= -count=1 -timeout=10m
+# One package at a time: a command says so when it puts right what another one's killed test left.
+TESTFLAGS ?= -count=1 -timeout=10m -p=1
 BIN := bin/ipc-cr
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := $(if $(VERSION),-ldflags '-X main.version=$(VERSION)')

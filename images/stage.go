@@ -137,6 +137,11 @@ func (s *Stage) removeOld() error {
 	if err != nil || len(old) == 0 {
 		return err
 	}
+	for _, name := range old {
+		if err := s.removable(name); err != nil {
+			return err
+		}
+	}
 	slices.SortStableFunc(old, func(a, b string) int { return removalRank(a, s.n) - removalRank(b, s.n) })
 	for _, name := range old {
 		if err := unix.Unlinkat(s.dir.fd(), name, 0); err != nil {
@@ -144,6 +149,18 @@ func (s *Stage) removeOld() error {
 		}
 	}
 	return s.dir.sync()
+}
+
+// removable refuses what unlink would, before anything is removed.
+func (s *Stage) removable(name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(s.dir.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("stat the old %s: %w", s.dir.join(name), err)
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return fmt.Errorf("remove the old %s: %w", s.dir.join(name), unix.EISDIR)
+	}
+	return nil
 }
 
 func removalRank(name string, n uint32) int {

@@ -49,12 +49,12 @@ func (c *clock) stepped() bool {
 	return errors.Is(err, unix.ECANCELED)
 }
 
-// waitAfter waits until a second is over.
-func (c *clock) waitAfter(ctx context.Context, second int64) error {
-	for {
-		now, err := c.second()
-		if err != nil || now > second {
-			return err
+// waitSecond waits for the next second to begin.
+func (c *clock) waitSecond(ctx context.Context) error {
+	second, err := c.second()
+	for now := second; err == nil; now, err = c.second() {
+		if now != second {
+			return nil
 		}
 		// The fine clock is ahead of the coarse one by up to a tick.
 		next := time.Until(time.Unix(now+1, 0).Add(5 * time.Millisecond))
@@ -64,6 +64,7 @@ func (c *clock) waitAfter(ctx context.Context, second int64) error {
 		case <-time.After(max(next, time.Millisecond)):
 		}
 	}
+	return err
 }
 
 func boottime() (int64, error) {

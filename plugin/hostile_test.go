@@ -46,7 +46,7 @@ func TestHostileImages(t *testing.T) {
 		{"two of one slot", []rawQueue{with(func(q *rawQueue) { q.ID = 1 + 1<<24 })}, "have the same index 1"},
 		{"an id above the kernel's", []rawQueue{with(func(q *rawQueue) { q.ID = 1 << 31 })}, "queue id 2147483648 is above 2147483647"},
 		{"more than a mode", []rawQueue{with(func(q *rawQueue) { q.Mode = 0o4600 })}, "mode 04600 has more than permission bits"},
-		{"qbytes above the kernel's", []rawQueue{with(func(q *rawQueue) { q.QBytes = math.MaxUint32 })}, "kernel.msgmnb"},
+		{"qbytes above the kernel's", []rawQueue{with(func(q *rawQueue) { q.QBytes = math.MaxUint32 })}, "qbytes 4294967295 is above 2147483647"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ns := nstest.Fresh(t)

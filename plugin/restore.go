@@ -117,6 +117,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 	if r.opt.Fresh {
 		r.Limits.Unshared()
 	}
+	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.load(ctx); err != nil {
 		return err
 	}
@@ -147,6 +148,14 @@ func (r *restore) load(ctx context.Context) error {
 		r.warnings = append(r.warnings, fmt.Sprintf("%s holds objects of a kind that ipc-cr does not restore", name))
 	}
 	return nil
+}
+
+func (r *restore) close() error {
+	var errs []error
+	for _, image := range r.images {
+		errs = append(errs, image.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (r *restore) total() (messages int64) {

@@ -77,7 +77,7 @@ func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
 		if s.attempts == attempts {
 			return fmt.Errorf("%w, %d times: stop its users, or use --freeze", err, attempts)
 		}
-		if err := clock.waitAfter(ctx, began); err != nil {
+		if err := clock.waitSecond(ctx); err != nil {
 			return err
 		}
 	}
@@ -158,7 +158,7 @@ func (s *snapshot) judge(clock *clock, before, after []kind.Survey, began int64,
 	if err != nil {
 		return err
 	}
-	if clock.stepped() {
+	if clock.stepped() || ended < began {
 		return fmt.Errorf("the clock was set: the namespace may have %w", kind.ErrChanged)
 	}
 	for _, survey := range after {

@@ -80,6 +80,9 @@ func (f *restoreFlags) run(cmd *cobra.Command, command []string) error {
 			return fmt.Errorf("restore: find the command: %w", err)
 		}
 	}
+	if err := f.pinFree(); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
 	ns, err := f.open(cmd)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -98,6 +101,21 @@ func (f *restoreFlags) run(cmd *cobra.Command, command []string) error {
 	}
 	err = ns.Run(func() error { return syscall.Exec(program, command, os.Environ()) })
 	return errors.Join(fmt.Errorf("restore: run %s: %w", program, err), f.unpin())
+}
+
+// pinFree refuses early what Pin would refuse after the restore.
+func (f *restoreFlags) pinFree() error {
+	if f.pin == "" || f.dryRun {
+		return nil
+	}
+	if ns, err := nsenter.OpenPath(f.pin); err == nil {
+		return errors.Join(fmt.Errorf("pin at %s: a namespace is pinned there: %w", f.pin, os.ErrExist), ns.Close())
+	}
+	info, err := os.Lstat(f.pin)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > 0) {
+		return fmt.Errorf("pin at %s: something is there: %w", f.pin, os.ErrExist)
+	}
+	return nil
 }
 
 func (f *restoreFlags) unpin() error {
@@ -148,5 +166,11 @@ func (f *restoreFlags) restore(cmd *cobra.Command, ns *nsenter.Namespace, policy
 		return err
 	}
 	warn(out.err, report.Warnings)
-	return out.print(report, func(w io.Writer) { restoreText(w, report) })
+	if err := out.print(report, func(w io.Writer) { restoreText(w, report) }); err != nil {
+		return err
+	}
+	if n := report.Actions[plugin.ActionConflict]; n > 0 {
+		return fmt.Errorf("restore: %s: without --dry-run it would change nothing and fail", count(n, "conflict"))
+	}
+	return nil
 }

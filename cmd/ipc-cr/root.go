@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"io"
 
@@ -16,8 +17,9 @@ type output struct {
 // print writes a report as JSON or as text.
 func (o *output) print(report any, text func(io.Writer)) error {
 	if !o.json {
-		text(o.out)
-		return nil
+		w := bufio.NewWriter(o.out) // which keeps the first error for Flush
+		text(w)
+		return w.Flush()
 	}
 	encoder := json.NewEncoder(o.out)
 	encoder.SetIndent("", "  ")

@@ -15,12 +15,13 @@ import (
 //go:embed c
 var sources embed.FS
 
-// programs is the directory of the compiled C programs.
+// programs is the directory of the compiled programs.
 type programs string
 
 func (p programs) path(name string) string { return filepath.Join(string(p), name) }
 
-// build compiles the C programs into a directory under dir, with $CC or cc.
+// build compiles the C programs, with $CC or cc, and ipc-cr's into a directory
+// under dir.
 func build(ctx context.Context, dir string) (programs, error) {
 	if err := os.CopyFS(dir, sources); err != nil {
 		return "", err
@@ -31,7 +32,21 @@ func build(ctx context.Context, dir string) (programs, error) {
 			return "", err
 		}
 	}
-	return p, nil
+	return p, p.compileLibrary(ctx)
+}
+
+// libraryPackage is named by its full path: the benchmark runs in any directory
+// of the module.
+const libraryPackage = "github.com/ipc-cr/ipc-cr/hack/bench/library"
+
+// compileLibrary builds as the Makefile builds bin/ipc-cr.
+func (p programs) compileLibrary(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", p.path("library"), libraryPackage)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", libraryPackage, err, out)
+	}
+	return nil
 }
 
 func (p programs) compile(ctx context.Context, name string) error {

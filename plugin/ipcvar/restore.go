@@ -62,6 +62,9 @@ func (img *image) Plan(_ context.Context, _ *kind.Target, k kernel.Kernel, _ kin
 	return &plan{image: img}, nil
 }
 
+// Close implements kind.Image: the file was read and closed.
+func (img *image) Close() error { return nil }
+
 // plan sets the limits: raised before the first object is made, and as the image
 // says when the last one is complete. It makes no objects.
 type plan struct {

@@ -48,7 +48,7 @@ func (r *record) end() int64 { return r.offset + r.length }
 type source struct {
 	path string
 	data []byte   // the whole file, or
-	file *os.File // the file, never closed: the process or the collector does it
+	file *os.File // the file, nil without one
 	used atomic.Pointer[images.Reader]
 }
 
@@ -168,6 +168,14 @@ func (img *image) fault(r *record, format string, args ...any) error {
 
 // Size implements kind.Image.
 func (img *image) Size() kind.Size { return img.size }
+
+// Close implements kind.Image.
+func (img *image) Close() error {
+	if img.source.file == nil {
+		return nil
+	}
+	return img.source.file.Close()
+}
 
 // whole reads the file for the first time. The reader's memory serves again when
 // the first thread fills queues.

@@ -2,12 +2,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -76,6 +78,22 @@ void write_all(int fd, const void *data, size_t size)
 	}
 }
 
+void queues_remove(void)
+{
+	struct msginfo info;
+	int last = msgctl(0, MSG_INFO, (struct msqid_ds *)&info);
+
+	for (int i = 0; i <= last; i++) {
+		struct msqid_ds ds;
+		int id = msgctl(i, MSG_STAT, &ds);
+
+		if (id >= 0)
+			msgctl(id, IPC_RMID, NULL);
+	}
+	// The kernel frees the queues themselves after an RCU grace period: let it pass here.
+	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
 void sysctl_write(const char *name, unsigned long value)
 {
 	char text[32];
@@ -87,20 +105,65 @@ void sysctl_write(const char *name, unsigned long value)
 	close(fd);
 }
 
+static uint64_t timed(void (*work)(const char *, const struct plan *), const char *dir, const struct plan *plan)
+{
+	uint64_t begin = nanoseconds();
+
+	work(dir, plan);
+	return nanoseconds() - begin;
+}
+
+// A namespace that nothing holds is torn down by a worker, beside the next restore: what is left
+// behind is empty, and open until the process ends.
+static void leave(void)
+{
+	queues_remove();
+	if (open("/proc/self/ns/ipc", O_RDONLY | O_CLOEXEC) < 0)
+		die("/proc/self/ns/ipc");
+	if (unshare(CLONE_NEWIPC) < 0)
+		die("unshare");
+}
+
+static uint64_t copy_times(const struct job *job, char **argv, const struct plan *plan, int times)
+{
+	uint64_t best = UINT64_MAX;
+
+	enter(argv[2]);
+	while (times-- > 0) {
+		uint64_t once = timed(job->copy, argv[3], plan);
+
+		best = once < best ? once : best;
+	}
+	return best;
+}
+
+static uint64_t restore_times(const struct job *job, char **argv, const struct plan *plan, int times)
+{
+	uint64_t best = UINT64_MAX, once;
+
+	if (times > 1 && unshare(CLONE_NEWIPC) < 0)
+		die("unshare");
+	for (; times > 1; times--) {
+		once = timed(job->restore, argv[3], plan);
+		best = once < best ? once : best;
+		leave();
+	}
+	enter(argv[2]);
+	once = timed(job->restore, argv[3], plan);
+	return once < best ? once : best;
+}
+
 int job_main(int argc, char **argv, const struct job *job)
 {
 	const struct plan *plan;
-	uint64_t begin, end;
+	uint64_t best;
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: %s copy|restore NAMESPACE DIR PLAN\n", argv[0]);
+	if (argc != 6 || atoi(argv[5]) < 1) {
+		fprintf(stderr, "usage: %s copy|restore NAMESPACE DIR PLAN TIMES\n", argv[0]);
 		return 2;
 	}
 	plan = plan_open(argv[4]);
-	enter(argv[2]);
-	begin = nanoseconds();
-	(strcmp(argv[1], "copy") == 0 ? job->copy : job->restore)(argv[3], plan);
-	end = nanoseconds();
-	printf("%llu\n", (unsigned long long)(end - begin));
+	best = (strcmp(argv[1], "copy") == 0 ? copy_times : restore_times)(job, argv, plan, atoi(argv[5]));
+	printf("%llu\n", (unsigned long long)best);
 	return 0;
 }

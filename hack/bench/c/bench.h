@@ -44,6 +44,9 @@ int open_in(const char *dir, const char *name, int flags);
 
 void write_all(int fd, const void *data, size_t size);
 
+// queues_remove removes every queue of the calling thread's namespace.
+void queues_remove(void);
+
 // sysctl_write sets a file of /proc/sys/kernel that holds one number.
 void sysctl_write(const char *name, unsigned long value);
 
@@ -53,8 +56,10 @@ struct job {
 	void (*restore)(const char *dir, const struct plan *plan);
 };
 
-// job_main runs `program copy|restore NAMESPACE DIR PLAN`: it enters the namespace, runs the
-// job, and prints the nanoseconds of the job alone.
+// job_main runs `program copy|restore NAMESPACE DIR PLAN TIMES`: it runs the job so many times and
+// prints the nanoseconds of the fastest, the job alone. It copies out of the namespace, into the
+// same files again and again. Only its last restore goes into the namespace, those before into a
+// fresh one each.
 int job_main(int argc, char **argv, const struct job *job);
 
 #endif

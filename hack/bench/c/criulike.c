@@ -258,6 +258,7 @@ static void restore(const char *dir, const struct plan *plan)
 			restore_message(&img, q.desc[7], m);
 	}
 	image_close(&img);
+	free(m);
 }
 
 int main(int argc, char **argv)

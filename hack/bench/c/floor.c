@@ -52,6 +52,12 @@ static struct block block_new(int fd, const struct plan *plan)
 	return b;
 }
 
+static void block_free(struct block *b)
+{
+	close(b->fd);
+	free(b->data);
+}
+
 static void block_flush(struct block *b)
 {
 	*(uint64_t *)b->data = b->end;
@@ -123,7 +129,7 @@ static void copy(const char *dir, const struct plan *plan)
 		sizes = copy_queue(&b, id, &ds, sizes);
 	}
 	block_flush(&b);
-	close(b.fd);
+	block_free(&b);
 }
 
 static int block_read(struct block *b)
@@ -138,15 +144,17 @@ static int block_read(struct block *b)
 	return 1;
 }
 
+// The file belongs to the namespace that it was opened in: it is closed with the restore.
+static int next_id = -1;
+
 static void want_id(int id)
 {
-	static int fd = -1;
 	char text[16];
 	int len = snprintf(text, sizeof(text), "%d\n", id);
 
-	if (fd < 0)
-		fd = open_in("/proc/sys/kernel", "msg_next_id", O_WRONLY);
-	if (pwrite(fd, text, len, 0) != len)
+	if (next_id < 0)
+		next_id = open_in("/proc/sys/kernel", "msg_next_id", O_WRONLY);
+	if (pwrite(next_id, text, len, 0) != len)
 		die("msg_next_id");
 }
 
@@ -218,7 +226,10 @@ static void restore(const char *dir, const struct plan *plan)
 	sysctl_write("msgmnb", l.msgmnb);
 	sysctl_write("msgmni", l.msgmni);
 	restore_blocks(&b);
-	close(b.fd);
+	if (next_id >= 0)
+		close(next_id);
+	next_id = -1;
+	block_free(&b);
 }
 
 int main(int argc, char **argv)

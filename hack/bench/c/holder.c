@@ -10,11 +10,9 @@
 // time of its own, on a CPU that the next measurement needs) is an empty namespace.
 #include "bench.h"
 #include <errno.h>
-#include <linux/membarrier.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -132,22 +130,6 @@ static const char *verify(const struct plan *plan)
 	return wrong;
 }
 
-static void remove_all(void)
-{
-	struct msginfo info;
-	int last = msgctl(0, MSG_INFO, (struct msqid_ds *)&info);
-
-	for (int i = 0; i <= last; i++) {
-		struct msqid_ds ds;
-		int id = msgctl(i, MSG_STAT, &ds);
-
-		if (id >= 0)
-			msgctl(id, IPC_RMID, NULL);
-	}
-	// The kernel frees the queues themselves after an RCU grace period: let it pass here.
-	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-}
-
 int main(int argc, char **argv)
 {
 	const struct plan *plan;
@@ -167,6 +149,6 @@ int main(int argc, char **argv)
 
 		puts(wrong ? wrong : "equal");
 	}
-	remove_all();
+	queues_remove();
 	return 0;
 }

@@ -59,6 +59,8 @@ type Image interface {
 	// Plan compares the image with the live namespace and decides, object by
 	// object, what is to be done. It changes nothing.
 	Plan(ctx context.Context, t *Target, k kernel.Kernel, policy Policy) (Plan, error)
+	// Close closes the file. No plan can be carried out afterwards.
+	Close() error
 }
 
 // Policy says what to do about an object that stands in the way.
