@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,11 +49,60 @@ func TestJudgeNotMeasured(t *testing.T) {
 }
 
 func TestAddKeepsTheBestTimesAndTheLargestPeak(t *testing.T) {
-	r := row{results: map[string]result{}}
+	var r row
 	r.add("x", result{operation: 5, process: 9, peak: 1})
 	r.add("x", result{operation: 6, process: 8, peak: 2})
 	if want := (result{operation: 5, process: 8, peak: 2}); r.results["x"] != want {
 		t.Errorf("got %+v, want %+v", r.results["x"], want)
+	}
+}
+
+func TestPace(t *testing.T) {
+	for _, c := range []struct {
+		shape     shape
+		fixed     int
+		operation time.Duration
+		want      pace
+	}{
+		{shape{}, 0, time.Millisecond, pace{15, 5}},
+		{shape{}, 0, time.Second, pace{15, 1}},
+		{shape{}, 0, 3 * time.Second, pace{3, 1}},
+		{shape{}, 20, time.Millisecond, pace{20, 5}},
+		{shape{}, 20, 3 * time.Second, pace{20, 1}},
+		{shape{command: true}, 0, 0, pace{15, 1}},
+		{shape{command: true, runs: 3}, 0, 0, pace{3, 1}},
+	} {
+		b := bench{runs: c.fixed}
+		if got := b.pace(&c.shape, c.operation); got != c.want {
+			t.Errorf("%+v, -runs %d, %v: got %+v, want %+v", c.shape, c.fixed, c.operation, got, c.want)
+		}
+	}
+}
+
+// TestAlternate: a first round of single operations does not count, and whoever
+// fails has no further turn.
+func TestAlternate(t *testing.T) {
+	var b bench
+	turns := map[string][]int{}
+	r, err := b.alternate(t.Context(), &shape{}, copying, []contender{{name: "good"}, {name: "bad"}},
+		func(c *contender, times int) (result, error) {
+			turns[c.name] = append(turns[c.name], times)
+			if c.name == "bad" && times > 1 {
+				return result{}, errors.New("wrong")
+			}
+			return result{operation: time.Duration(times)}, nil
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := append([]int{1}, slices.Repeat([]int{5}, 15)...); !slices.Equal(turns["good"], want) {
+		t.Errorf("turns of the good: %v, want %v", turns["good"], want)
+	}
+	if want := []int{1, 5}; !slices.Equal(turns["bad"], want) {
+		t.Errorf("turns of the bad: %v, want %v", turns["bad"], want)
+	}
+	if want := map[string]result{"good": {operation: 5}}; !maps.Equal(r.results, want) || !r.failed["bad"] || b.failures == nil {
+		t.Errorf("results %v, want %v; failed %v, failures %v", r.results, want, r.failed, b.failures)
 	}
 }
 

@@ -41,8 +41,6 @@ type contender struct {
 	// pins: the contender restores into namespaces that it makes itself and
 	// leaves the last pinned at pinIn; its job needs no target.
 	pins bool
-	// once: it can do an operation only once in a process.
-	once bool
 }
 
 // pinIn is where a contender pins the namespace that it makes from a directory.
@@ -84,12 +82,11 @@ func ipcCRLibrary(path string) contender {
 	}
 }
 
-// ipcCRCommand is the command that people run.
+// ipcCRCommand is the command that people run: one operation a process.
 func ipcCRCommand(path string) contender {
 	return contender{
 		name: ipcCR,
 		pins: true,
-		once: true,
 		command: func(j job) []string {
 			if j.op == restoring {
 				return []string{path, "restore", "--new", "--pin", pinIn(j.dir), "--images-dir", j.dir, "--json"}

@@ -44,7 +44,7 @@ func ratio(a, b result) float64 {
 // judge says how the results stand against the limit, and whether they keep it;
 // what was not measured does not.
 func (l *limit) judge(r map[string]result) (verdict string, kept bool) {
-	for _, name := range []string{"criu-like", "floor", "ipc-cr"} {
+	for _, name := range names {
 		if _, measured := r[name]; !measured {
 			return l.text + ": not measured", false
 		}

@@ -7,24 +7,37 @@
 //     thread, a buffer of exactly the right size, plain writes, no format, no
 //     checks (c/floor.c).
 //
-// What is timed is the operation, without process start: the C programs time
-// themselves from the first call to the last close; ipc-cr reports the same of
-// itself as duration_ns, checks, checksums, fsync and renames included. The
-// programs take turns, and the smallest of at least 15 runs each counts (3
-// where a run takes over 2 s). Queues are older than a second when they are
-// copied, so that ipc-cr has nothing to wait for. Every restore goes into a
-// fresh namespace; the first of each program is compared with what was copied.
+// What is timed is the operation, warm. A process that has just started faults in
+// its own code and runs it on cold caches: half a millisecond for a Go program,
+// which says nothing about the operation. So one turn of a contender is a process
+// that does the operation several times in a row and reports the fastest: five
+// times, or once where one takes over half a second, which a first round of one
+// operation each finds out. The contenders take turns, and the smallest of at
+// least 15 turns each counts (3 where an operation takes over 2 s).
 //
-// Peak memory is the program's maximal resident set, the largest of its runs.
+// The C programs time themselves from the first call to the last close. ipc-cr is
+// its library there, called by a program as small as theirs (hack/bench/library),
+// with the duration of its own report: checks, checksums, fsync and renames
+// included. A copy goes into the same files again and again. A restore goes into a
+// fresh IPC namespace each time, made before the clock starts; those left behind
+// are emptied and kept open, so that the kernel tears none down beside the next
+// one. The last of each turn is compared with what was copied. Queues are older
+// than a second when they are copied, so that ipc-cr has nothing to wait for.
+//
+// Two things are asked of a whole process and not of an operation: its time from
+// exec to exit, and its peak memory, the maximal resident set, the largest of all
+// turns. In the rows on these (marked "command") every process does one operation,
+// and ipc-cr is the real binary; the times of such rows are cold ones.
 //
 // Needs root (a namespace for each run), a C compiler, and 3 GiB of memory: the
 // images are in /dev/shm. It changes nothing outside the namespaces it makes.
 //
-//	-bin PATH       the ipc-cr to measure (default bin/ipc-cr); without it
-//	                only the C programs run
+//	-bin PATH       the ipc-cr of the rows on whole processes (default
+//	                bin/ipc-cr); without it only the C programs run there.
+//	                The other rows measure the library as it is in the tree
 //	-shapes REGEXP  only shapes with a matching name
-//	-runs N         N runs of each, instead of 15 or 3
-//	-quick          3 runs of each, without the long and the large shapes: to
+//	-runs N         N turns of each, instead of 15 or 3
+//	-quick          3 turns of each, without the long and the large shapes: to
 //	                see that everything works, too few for a ratio
 //	-check          exit 1 if a limit is exceeded or could not be measured
 //
@@ -64,10 +77,10 @@ func main() {
 func parse(args []string) options {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
-	flags.StringVar(&o.bin, "bin", "bin/ipc-cr", "the ipc-cr to measure")
+	flags.StringVar(&o.bin, "bin", "bin/ipc-cr", "the ipc-cr of the rows on whole processes")
 	flags.StringVar(&o.shapes, "shapes", "", "only shapes with a name that matches this regular expression")
-	flags.IntVar(&o.runs, "runs", 0, "runs of each program (default 15, or 3 where one takes over 2 s)")
-	flags.BoolVar(&o.quick, "quick", false, "3 runs, without the long and the large shapes")
+	flags.IntVar(&o.runs, "runs", 0, "turns of each program (default 15, or 3 where one takes over 2 s)")
+	flags.BoolVar(&o.quick, "quick", false, "3 turns, without the long and the large shapes")
 	flags.BoolVar(&o.check, "check", false, "exit 1 if a limit is exceeded or could not be measured")
 	_ = flags.Parse(args) // ExitOnError
 	if o.quick && o.runs == 0 {
@@ -91,16 +104,20 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	contenders, err := contenders(programs, o.bin)
+	command, err := command(o.bin)
 	if err != nil {
 		return err
 	}
-	b := &bench{programs: programs, dir: dir, runs: o.runs, contenders: contenders}
+	b := &bench{
+		programs: programs, dir: dir, runs: o.runs, command: command,
+		cPrograms: []contender{cProgram("criu-like", programs.path("criulike")), cProgram("floor", programs.path("floor"))},
+		library:   ipcCRLibrary(programs.path("library")),
+	}
 	rows, err := b.all(ctx, wanted)
 	if err != nil {
 		return err
 	}
-	over, err := printTable(stdout, rows, contenders)
+	over, err := printTable(stdout, rows)
 	if err := errors.Join(err, b.failures); err != nil {
 		return err
 	}
@@ -128,16 +145,15 @@ func choose(o options) ([]shape, error) {
 	return wanted, nil
 }
 
-// contenders returns who takes part, in the order of their turns.
-func contenders(p programs, bin string) ([]contender, error) {
-	all := []contender{cProgram("criu-like", p.path("criulike")), cProgram("floor", p.path("floor"))}
+// command returns the command as a contender, none if it has not been built.
+func command(bin string) ([]contender, error) {
 	path, err := filepath.Abs(bin)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := os.Stat(path); err != nil {
-		fmt.Fprintln(os.Stderr, "bench: without ipc-cr:", err)
-		return all, nil
+		fmt.Fprintln(os.Stderr, "bench: without the ipc-cr command:", err)
+		return nil, nil
 	}
-	return append(all, ipcCR(path)), nil
+	return []contender{ipcCRCommand(path)}, nil
 }

@@ -20,25 +20,21 @@ type row struct {
 }
 
 type bench struct {
-	programs programs
-	dir      string
-	runs     int // fixed number, if not 0
-	c        []contender
-	library  contender
-	command  *contender // nil if there is none to measure
-	failures error      // of contenders: they do not end the benchmark
+	programs  programs
+	dir       string
+	runs      int // fixed number, if not 0
+	cPrograms []contender
+	library   contender
+	command   []contender // the one, or none if there is no binary to measure
+	failures  error       // of contenders: they do not end the benchmark
 }
 
 // contenders returns who takes part in a shape, in the order of their turns.
 func (b *bench) contenders(s *shape) []contender {
-	all := slices.Clone(b.c)
-	switch {
-	case !s.command:
-		all = append(all, b.library)
-	case b.command != nil:
-		all = append(all, *b.command)
+	if s.command {
+		return slices.Concat(b.cPrograms, b.command)
 	}
-	return all
+	return append(slices.Clone(b.cPrograms), b.library)
 }
 
 func (b *bench) all(ctx context.Context, shapes []shape) ([]row, error) {

@@ -29,7 +29,7 @@ type shape struct {
 	// command: measured is a whole process that does one operation, of ipc-cr the
 	// command's; elsewhere the operation in a process that has done it before.
 	command bool
-	limits []limit
+	limits  []limit
 }
 
 // uniform is so many queues of so many messages of one size.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,48 +13,59 @@ import (
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
+// names are the contenders in the order of the columns.
+var names = []string{"criu-like", "floor", ipcCR}
+
+const legend = `Times: one operation in ms, the smallest of RUNS (turns x operations in one process). Peak: largest resident set in MiB.
+ipc-cr is the library, called by a small program, in the rows of several operations a process; it is bin/ipc-cr
+in the rows marked "command", where each process does one operation, cold.`
+
 // printTable prints the rows and returns how many limits they do not keep.
-func printTable(w io.Writer, rows []row, contenders []contender) (over int, err error) {
+func printTable(w io.Writer, rows []row) (over int, err error) {
 	fmt.Fprintln(w, machine())
-	fmt.Fprintln(w, "Times: the operation in ms, smallest of so many runs. Peak: largest resident set in MiB.")
+	fmt.Fprintln(w, legend)
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, strings.Join(header(contenders), "\t"))
+	fmt.Fprintln(t, strings.Join(header(), "\t"))
 	for i := range rows {
-		cells, n := rows[i].cells(contenders)
+		cells, n := rows[i].cells()
 		over += n
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	return over, t.Flush()
 }
 
-func header(contenders []contender) []string {
-	cells := []string{"SHAPE", "OPERATION", "RUNS"}
-	for _, c := range contenders {
-		cells = append(cells, c.name)
-	}
-	cells = append(cells, "criu-like/floor", "ipc-cr/floor")
-	for _, c := range contenders {
-		cells = append(cells, "peak "+c.name)
+func header() []string {
+	cells := slices.Concat([]string{"SHAPE", "OPERATION", "RUNS"}, names, []string{"criu-like/floor", "ipc-cr/floor"})
+	for _, name := range names {
+		cells = append(cells, "peak "+name)
 	}
 	return append(cells, "LIMITS")
 }
 
-func (r *row) cells(contenders []contender) (cells []string, over int) {
-	cells = []string{r.shape.name, string(r.op), fmt.Sprint(r.runs)}
-	for _, c := range contenders {
-		cells = append(cells, r.cell(c.name, func(x result) string { return fmt.Sprintf("%.2f", milliseconds(x.operation)) }))
+func (r *row) cells() (cells []string, over int) {
+	cells = []string{r.shape.name, string(r.op), r.rhythm()}
+	for _, name := range names {
+		cells = append(cells, r.cell(name, func(x result) string { return fmt.Sprintf("%.2f", milliseconds(x.operation)) }))
 	}
-	for _, name := range []string{"criu-like", "ipc-cr"} {
+	for _, name := range []string{"criu-like", ipcCR} {
 		cells = append(cells, r.cell("floor", func(floor result) string {
 			return r.cell(name, func(x result) string { return fmt.Sprintf("%.2f", ratio(x, floor)) })
 		}))
 	}
-	for _, c := range contenders {
-		cells = append(cells, r.cell(c.name, func(x result) string { return fmt.Sprintf("%.1f", float64(x.peak)/mib) }))
+	for _, name := range names {
+		cells = append(cells, r.cell(name, func(x result) string { return fmt.Sprintf("%.1f", float64(x.peak)/mib) }))
 	}
 	verdicts, over := r.verdicts()
 	return append(cells, verdicts), over
+}
+
+func (r *row) rhythm() string {
+	text := fmt.Sprintf("%dx%d", r.pace.runs, r.pace.times)
+	if r.shape.command {
+		text += " command"
+	}
+	return text
 }
 
 // cell prints a contender's result, or a dash if it has none.

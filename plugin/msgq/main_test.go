@@ -165,7 +165,7 @@ func (w *world) dump() (boxes []box) {
 	w.look(func(k kernel.Kernel) {
 		limit := must(k.Sysctl(msgmax))[0]
 		check0(w.t, k.SetSysctl(msgmax, math.MaxInt32))
-		for _, q := range must(statRange(k, 0, must(k.Table()).MaxIndex+1, 0)) {
+		for _, q := range must(statRange(k, share{to: must(k.Table()).MaxIndex + 1}, nil)) {
 			b := box{Queue: must(headOf(&q, w.Owner))}
 			for index := range int(q.QNum) {
 				buf := make([]byte, kernel.HeaderLen+int(q.CBytes))

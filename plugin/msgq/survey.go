@@ -36,26 +36,30 @@ func stat(space kernel.Space, k kernel.Kernel) ([]kernel.Queue, error) {
 		return nil, fmt.Errorf("count the queues: %w", err)
 	}
 	shares := splitEvenly(table.MaxIndex+1, shareIndexes)
-	pieces := make([][]kernel.Queue, len(shares))
-	room := table.Queues/len(shares) + 1
+	slots := make([]kernel.Queue, table.MaxIndex+1)
+	found := make([][]kernel.Queue, len(shares))
 	t := threads{space: space, begin: func() work {
 		return func(k kernel.Kernel, s share) (err error) {
-			pieces[s.number], err = statRange(k, s.from, s.to, room)
+			found[s.number], err = statRange(k, s, slots[s.from:s.from:s.to])
 			return err
 		}
 	}}
-	if err = t.run(k, shares); err != nil || len(pieces) == 1 {
-		return pieces[0], err
+	if err = t.run(k, shares); err != nil {
+		return nil, err
 	}
-	return slices.Concat(pieces...), nil
+	queues := slots[:0]
+	for _, some := range found { // to the front, where there are gaps
+		queues = append(queues, some...)
+	}
+	return queues, nil
 }
 
 // shareIndexes is how many slots of the table a thread reads at once.
-const shareIndexes = 4096
+const shareIndexes = 2048
 
-func statRange(k kernel.Kernel, from, to, room int) ([]kernel.Queue, error) {
-	queues := make([]kernel.Queue, 0, room)
-	for index := from; index < to; index++ {
+// statRange appends the queues of a share to queues.
+func statRange(k kernel.Kernel, s share, queues []kernel.Queue) ([]kernel.Queue, error) {
+	for index := s.from; index < s.to; index++ {
 		q, err := k.StatIndex(index)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EIDRM) {
 			continue // no queue has this index

@@ -115,13 +115,11 @@ static uint64_t timed(void (*work)(const char *, const struct plan *), const cha
 
 // A namespace that nothing holds is torn down by a worker, beside the next restore: what is left
 // behind is empty, and open until the process ends.
-static void leave(void)
+static void leave_behind(void)
 {
 	queues_remove();
 	if (open("/proc/self/ns/ipc", O_RDONLY | O_CLOEXEC) < 0)
 		die("/proc/self/ns/ipc");
-	if (unshare(CLONE_NEWIPC) < 0)
-		die("unshare");
 }
 
 static uint64_t copy_times(const struct job *job, char **argv, const struct plan *plan, int times)
@@ -141,12 +139,12 @@ static uint64_t restore_times(const struct job *job, char **argv, const struct p
 {
 	uint64_t best = UINT64_MAX, once;
 
-	if (times > 1 && unshare(CLONE_NEWIPC) < 0)
-		die("unshare");
 	for (; times > 1; times--) {
+		if (unshare(CLONE_NEWIPC) < 0)
+			die("unshare");
 		once = timed(job->restore, argv[3], plan);
 		best = once < best ? once : best;
-		leave();
+		leave_behind();
 	}
 	enter(argv[2]);
 	once = timed(job->restore, argv[3], plan);
