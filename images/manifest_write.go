@@ -24,7 +24,7 @@ func WriteManifest(w io.Writer, m *Manifest, details map[string]Details) error {
 	for i, kind := range sortedKeys(details) {
 		fmt.Fprintf(buf, "%s\n    %s: ", comma(i), quote(kind))
 		for _, piece := range details[kind] {
-			buf.Write(piece)
+			_, _ = buf.Write(piece)
 		}
 	}
 	fmt.Fprint(buf, "\n  }\n}\n")

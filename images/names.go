@@ -16,10 +16,6 @@ const (
 	ShmKind = "ipcns-shm"
 )
 
-// objectKinds are the kinds whose files are part of a checkpoint only together
-// with VarKind's.
-var objectKinds = []string{MsgKind, SemKind, ShmKind}
-
 // FileName returns the name of the image of a kind for namespace number n:
 // "ipcns-msg-1.img".
 func FileName(kind string, n uint32) string {

@@ -36,7 +36,7 @@ func (s *showText) Vars(v *images.Vars) error {
 
 func (s *showText) Queue(q *images.Queue) error {
 	if s.queues == 0 {
-		s.row("msqid", "key", "mode", "uid", "gid", "cuid", "cgid", "qbytes", "qnum", "bytes")
+		_ = s.row("msqid", "key", "mode", "uid", "gid", "cuid", "cgid", "qbytes", "qnum", "bytes")
 	}
 	s.queues++
 	s.index = 0

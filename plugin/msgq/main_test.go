@@ -111,13 +111,6 @@ func (b box) with(change func(*box)) box {
 	return b
 }
 
-func (b *box) bytes() (n int) {
-	for _, l := range b.messages {
-		n += len(l.body)
-	}
-	return n
-}
-
 // put makes queues the way an ordinary program, with the limits out of its way,
 // would.
 func (w *world) put(boxes ...box) {

@@ -57,5 +57,5 @@ func (h *holder) bury(m *member) {
 			return
 		}
 	}
-	waitDead(m.tid)
+	_ = waitDead(m.tid) // it is gone one way or the other
 }

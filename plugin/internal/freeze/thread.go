@@ -35,7 +35,7 @@ func startThread(ctx context.Context, h *holder) (*thread, error) {
 	go runOffMain(func() { t.run(ctx, stopped) })
 	go t.reap()
 	if err := <-stopped; err != nil {
-		t.end()
+		_ = t.end() // err says more
 		return nil, err
 	}
 	return t, nil

@@ -86,7 +86,7 @@ func readStat(pid int) (procStat, error) {
 		return procStat{}, err
 	}
 	fields := bytes.Fields(content[bytes.LastIndexByte(content, ')')+1:])
-	const stateField, startField = 3 - 3, 22 - 3
+	const stateField, startField = 0, 19 // fields 3 and 22 of proc_pid_stat(5)
 	if len(fields) <= startField {
 		return procStat{}, fmt.Errorf("read %s: %d fields after the name", path, len(fields))
 	}
