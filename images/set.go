@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Auto stands for the only number in a directory.
@@ -21,12 +22,27 @@ type Set struct {
 	Number   uint32
 	Manifest *Manifest // nil without a JSON file
 
-	names  []string // of the files that were there
-	opened []string
+	names    []string // of the files that were there
+	opened   []string
+	manifest func() error // reads the JSON file, once
 }
 
 // Set finds the checkpoint of namespace number n, or of the only one with Auto.
 func (d *Dir) Set(n int64) (*Set, error) {
+	s, err := d.BeginSet(n)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Ready()
+}
+
+// largeManifest is the size of a JSON file from which BeginSet reads it in the
+// background.
+const largeManifest = 64 << 10
+
+// BeginSet is Set for a caller who reads the images while the JSON file is still
+// being read. Manifest is there when Ready or Check has returned.
+func (d *Dir) BeginSet(n int64) (*Set, error) {
 	names, err := d.names()
 	if err != nil {
 		return nil, err
@@ -39,8 +55,16 @@ func (d *Dir) Set(n int64) (*Set, error) {
 	if err := s.complete(); err != nil {
 		return nil, err
 	}
-	return s, s.readManifest()
+	s.manifest = sync.OnceValue(s.readManifest)
+	if size, err := d.size(ManifestName(number)); err == nil && size > largeManifest {
+		go s.manifest()
+	}
+	return s, nil
 }
+
+// Ready waits for the JSON file and tells what is wrong with it. It must be
+// called before the directory is closed.
+func (s *Set) Ready() error { return s.manifest() }
 
 func (d *Dir) choose(numbers []uint32, n int64) (uint32, error) {
 	switch {
@@ -143,6 +167,9 @@ func (s *Set) Unopened() []string {
 // Check compares a kind's file, of which size bytes with this CRC-32C were
 // read, with the JSON file. Without one it is always right.
 func (s *Set) Check(kind string, size int64, crc Sum) error {
+	if err := s.Ready(); err != nil {
+		return err
+	}
 	if s.Manifest == nil {
 		return nil
 	}

@@ -108,9 +108,14 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer dir.Close()
-	if r.set, err = dir.Set(r.opt.Number); err != nil {
+	if r.set, err = dir.BeginSet(r.opt.Number); err != nil {
 		return err
 	}
+	defer func() {
+		if ready := r.set.Ready(); err == nil {
+			err = ready
+		}
+	}()
 	if r.target, err = r.prelude.wait(); err != nil {
 		return err
 	}

@@ -69,6 +69,10 @@ func (Kind) Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (ki
 	return img, img.complete(owner)
 }
 
+// queueBytes is about what a queue with a small message takes in an image, and
+// maxQueues what most kernels have room for.
+const queueBytes, maxQueues = 96, 1 << 15
+
 // load reads the whole image, and by that checks it.
 func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
 	src := io.Reader(io.NewSectionReader(img.source.file, 0, size))
@@ -83,6 +87,7 @@ func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
 	if err != nil {
 		return err
 	}
+	img.records = make([]record, 0, min(size/queueBytes, maxQueues))
 	for {
 		err := img.scan(ctx, r)
 		if errors.Is(err, io.EOF) {
@@ -142,17 +147,14 @@ func valid(q *images.Queue) error {
 
 // complete checks what concerns more than one queue, and the owners.
 func (img *image) complete(owner *nsenter.Owner) error {
-	ids := make(map[uint32]int64, len(img.records))
-	keys := make(map[uint32]int64, len(img.records))
+	if r, first := img.twice(func(r *record) uint32 { return r.ID }, false); r != nil {
+		return img.fault(r, "queue id %d stands at offset %d already", r.ID, first)
+	}
+	if r, first := img.twice(func(r *record) uint32 { return r.Key }, true); r != nil {
+		return img.fault(r, "queue key %#x stands at offset %d already", r.Key, first)
+	}
 	for i := range img.records {
 		r := &img.records[i]
-		if first, twice := ids[r.ID]; twice {
-			return img.fault(r, "queue id %d stands at offset %d already", r.ID, first)
-		}
-		if first, twice := keys[r.Key]; twice && r.Key != 0 {
-			return img.fault(r, "queue key %#x stands at offset %d already", r.Key, first)
-		}
-		ids[r.ID], keys[r.Key] = r.offset, r.offset
 		img.highest = max(img.highest, r.ID)
 		var err error
 		if r.owner, r.creator, err = mapOut(&r.Queue, owner); err != nil {
@@ -160,6 +162,36 @@ func (img *image) complete(owner *nsenter.Owner) error {
 		}
 	}
 	return nil
+}
+
+// twice finds a record with a number that one before has too, and that one's
+// offset. 0 may be there more than once if zeroAgain is set.
+func (img *image) twice(number func(*record) uint32, zeroAgain bool) (again *record, first int64) {
+	if img.ascending(number) {
+		return nil, 0 // the usual order of ids needs no memory
+	}
+	offsets := make(map[uint32]int64, len(img.records))
+	for i := range img.records {
+		r := &img.records[i]
+		n := number(r)
+		if n == 0 && zeroAgain {
+			continue
+		}
+		if offset, twice := offsets[n]; twice {
+			return r, offset
+		}
+		offsets[n] = r.offset
+	}
+	return nil, 0
+}
+
+func (img *image) ascending(number func(*record) uint32) bool {
+	for i := 1; i < len(img.records); i++ {
+		if number(&img.records[i-1]) >= number(&img.records[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func (img *image) fault(r *record, format string, args ...any) error {

@@ -98,6 +98,9 @@ func (p *plan) mayMake(k kernel.Kernel) error {
 			continue
 		}
 		making = true
+		if len(creators) > 0 && s.creator == creators[len(creators)-1] {
+			continue // mostly there is one for all
+		}
 		if !seen[s.creator] {
 			seen[s.creator] = true
 			creators = append(creators, s.creator)
@@ -181,23 +184,20 @@ func (p *plan) Strangers() int { return p.strangers }
 // qbytes, and must hold its messages as well as its final qbytes: IPC_SET above
 // msgmnb needs CAP_SYS_RESOURCE.
 func (p *plan) Needs() kind.Needs {
-	needs := kind.Needs{}
-	made := 0
+	var longest, fullest, made int64
 	for i := range p.steps {
 		s := &p.steps[i]
 		if !s.makes() {
 			continue
 		}
 		made++
-		needs.Merge(kind.Needs{
-			msgmax: int64(s.longest),
-			msgmnb: max(int64(s.QBytes), s.bytes, int64(s.QNum)),
-		})
+		longest = max(longest, int64(s.longest))
+		fullest = max(fullest, int64(s.QBytes), s.bytes, int64(s.QNum))
 	}
-	if made > 0 {
-		needs[msgmni] = int64(p.live - p.removed + made)
+	if made == 0 {
+		return nil
 	}
-	return needs
+	return kind.Needs{msgmax: longest, msgmnb: fullest, msgmni: int64(p.live-p.removed) + made}
 }
 
 // Begin implements kind.Plan: there is nothing to begin.
