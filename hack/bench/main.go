@@ -8,8 +8,8 @@
 //     checks (c/floor.c).
 //
 // What is timed is the operation, warm. A process that has just started faults in
-// its own code and runs it on cold caches: half a millisecond for a Go program,
-// which says nothing about the operation. So one turn of a contender is a process
+// its own code and runs it on cold caches: some tenths of a millisecond for a Go
+// program, which say nothing about the operation. So one turn of a contender is a process
 // that does the operation several times in a row and reports the fastest: five
 // times, or once where one takes over half a second, which a first round of one
 // operation each finds out. The contenders take turns, and the smallest of at
@@ -28,6 +28,10 @@
 // exec to exit, and its peak memory, the maximal resident set, the largest of all
 // turns. In the rows on these (marked "command") every process does one operation,
 // and ipc-cr is the real binary; the times of such rows are cold ones.
+//
+// For quiet numbers beside other work give it a real-time priority, chrt -r 50;
+// not chrt -f: with two CPUs two Go programs under SCHED_FIFO were seen to spin
+// for minutes, a CPU each, while their other threads waited for one.
 //
 // Needs root (a namespace for each run), a C compiler, and 3 GiB of memory: the
 // images are in /dev/shm. It changes nothing outside the namespaces it makes.

@@ -17,8 +17,8 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 var names = []string{"criu-like", "floor", ipcCR}
 
 const legend = `Times: one operation in ms, the smallest of RUNS (turns x operations in one process). Peak: largest resident set in MiB.
-ipc-cr is the library, called by a small program, in the rows of several operations a process; it is bin/ipc-cr
-in the rows marked "command", where each process does one operation, cold.`
+In the rows marked "command" each process does one operation, cold, and ipc-cr is bin/ipc-cr; in all others ipc-cr is
+the library, called by a small program.`
 
 // printTable prints the rows and returns how many limits they do not keep.
 func printTable(w io.Writer, rows []row) (over int, err error) {
