@@ -195,6 +195,29 @@ func (r *Reader) Message() (Payload, error) {
 	return p, nil
 }
 
+// SkipAll skips up to limit messages of the current queue and returns how many
+// there were, their bytes of payload, and the length of the longest.
+func (r *Reader) SkipAll(limit int) (messages int, bytes int64, longest uint32, err error) {
+	r.restore()
+	for messages < limit && r.todo > 0 {
+		var m Message
+		whole := usualHead(r.buf[r.from:], &m)
+		if whole > 0 {
+			whole += int(m.Size) + padding(int(m.Size))
+		}
+		if whole > 0 && whole <= len(r.buf)-r.from {
+			r.from += whole
+			r.todo--
+		} else if m, err = r.Skip(); err != nil {
+			return messages, bytes, longest, err
+		}
+		messages++
+		bytes += int64(m.Size)
+		longest = max(longest, m.Size)
+	}
+	return messages, bytes, longest, nil
+}
+
 // Skip is Message without the payload, which needs not fit into memory.
 func (r *Reader) Skip() (Message, error) {
 	r.restore()

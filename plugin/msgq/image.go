@@ -110,19 +110,19 @@ func (img *image) scan(ctx context.Context, r *images.Reader) error {
 	if err := valid(q); err != nil {
 		return &images.FormatError{File: img.source.path, Offset: offset, Reason: err.Error()}
 	}
-	for i := 0; ; i++ {
-		if i%pollEvery == 0 && context.Cause(ctx) != nil {
-			return context.Cause(ctx)
-		}
-		m, err := r.Skip()
-		if errors.Is(err, io.EOF) {
-			break
-		}
+	for {
+		messages, bytes, longest, err := r.SkipAll(pollEvery)
 		if err != nil {
 			return fmt.Errorf("%s: %w", q, err)
 		}
-		rec.bytes += int64(m.Size)
-		rec.longest = max(rec.longest, m.Size)
+		rec.bytes += bytes
+		rec.longest = max(rec.longest, longest)
+		if messages < pollEvery {
+			break
+		}
+		if context.Cause(ctx) != nil {
+			return context.Cause(ctx)
+		}
 	}
 	rec.sum, rec.length = r.Sum(), r.Offset()-offset
 	img.records = append(img.records, rec)
