@@ -1,4 +1,5 @@
 #include "bench.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -122,14 +123,30 @@ static void leave_behind(void)
 		die("/proc/self/ns/ipc");
 }
 
+// To free the pages of the copy before is no part of a copy.
+static void clear_dir(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *entry;
+
+	if (!dir)
+		die(path);
+	while ((entry = readdir(dir)))
+		if (entry->d_type == DT_REG && unlinkat(dirfd(dir), entry->d_name, 0) < 0)
+			die(entry->d_name);
+	closedir(dir);
+}
+
 static uint64_t copy_times(const struct job *job, char **argv, const struct plan *plan, int times)
 {
 	uint64_t best = UINT64_MAX;
 
 	enter(argv[2]);
 	while (times-- > 0) {
-		uint64_t once = timed(job->copy, argv[3], plan);
+		uint64_t once;
 
+		clear_dir(argv[3]);
+		once = timed(job->copy, argv[3], plan);
 		best = once < best ? once : best;
 	}
 	return best;
