@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/ipc-cr/ipc-cr/images"
@@ -69,9 +70,8 @@ func (Kind) Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (ki
 	return img, img.complete(owner)
 }
 
-// queueBytes is about what a queue with a small message takes in an image, and
-// maxQueues what most kernels have room for.
-const queueBytes, maxQueues = 96, 1 << 15
+// maxQueues is what most kernels have room for.
+const maxQueues = 1 << 15
 
 // load reads the whole image, and by that checks it.
 func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
@@ -87,9 +87,11 @@ func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
 	if err != nil {
 		return err
 	}
-	img.records = make([]record, 0, min(size/queueBytes, maxQueues))
 	for {
 		err := img.scan(ctx, r)
+		if len(img.records) == 1 { // most queues are like the first
+			img.records = slices.Grow(img.records, int(min(size/img.records[0].length, maxQueues)))
+		}
 		if errors.Is(err, io.EOF) {
 			return set.Check(images.MsgKind, r.Offset(), r.FileSum())
 		}
