@@ -57,7 +57,7 @@ func (d *Dir) BeginSet(n int64) (*Set, error) {
 	}
 	s.manifest = sync.OnceValue(s.readManifest)
 	if size, err := d.size(ManifestName(number)); err == nil && size > largeManifest {
-		go s.manifest()
+		go func() { _ = s.manifest() }() // Ready tells what is wrong
 	}
 	return s, nil
 }
