@@ -135,6 +135,14 @@ func startOwner(t testing.TB, ns *nsenter.Namespace, dir *state.Dir) owner {
 	if err != nil {
 		t.Fatal(err)
 	}
+	guard, err := state.Lookup(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // the guard writes in the state directory until it ends
+		p.Kill()
+		until(t, "the guard has ended", func() bool { return !guard.Alive() })
+	})
 	return owner{p, pid}
 }
 
