@@ -29,6 +29,7 @@ func (h *holder) settle(ctx context.Context) (moved bool, err error) {
 			return moved, err
 		}
 		if time.Since(began) >= doubt {
+			h.buryDead() // one that had stopped may be what a thread in execve waits for
 			if err := h.explainAll(waiting); err != nil {
 				return moved, err
 			}
