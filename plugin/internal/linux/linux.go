@@ -40,13 +40,17 @@ func NewSpace(ns *nsenter.Namespace, owner *nsenter.Owner) *Space {
 
 // Run implements kernel.Space with nsenter's Run.
 func (s *Space) Run(fn func(kernel.Kernel) error) error {
-	return s.ns.Run(func() error {
-		t := &thread{root: s.root, nextID: -1, self: kernel.Creator{
-			UID: uint32(unix.Geteuid()), GID: uint32(unix.Getegid()),
-		}}
-		defer t.close()
-		return fn(t)
-	})
+	return s.ns.Run(func() error { return s.Here(fn) })
+}
+
+// Here is Run for a caller that is on a thread of the namespace's already, as
+// inside nsenter's Run.
+func (s *Space) Here(fn func(kernel.Kernel) error) error {
+	t := &thread{root: s.root, nextID: -1, self: kernel.Creator{
+		UID: uint32(unix.Geteuid()), GID: uint32(unix.Getegid()),
+	}}
+	defer t.close()
+	return fn(t)
 }
 
 // thread is the kernel as one thread inside the namespace reaches it.

@@ -13,14 +13,15 @@ import (
 )
 
 func (t *thread) MayRestore(creators []kernel.Creator) error {
-	if err := t.openNextID(); err != nil {
-		return err
-	}
 	// A capability in a parent user namespace counts in the child's as well
-	// (user_namespaces(7)), so the thread's own set decides.
+	// (user_namespaces(7)), so the thread's own set decides. The file of
+	// msg_next_id does not: before Linux 5.19 everybody may open it.
 	held, err := Capabilities()
 	if err != nil {
 		return err
+	}
+	if held&(1<<unix.CAP_CHECKPOINT_RESTORE|1<<unix.CAP_SYS_ADMIN) == 0 {
+		return fmt.Errorf("write sysctl %s: needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN over the namespace: %w", nextIDName, unix.EPERM)
 	}
 	if held&(1<<unix.CAP_IPC_OWNER) == 0 {
 		return fmt.Errorf("fill queues before anybody else can use them: needs CAP_IPC_OWNER: %w", unix.EPERM)

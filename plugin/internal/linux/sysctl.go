@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/creds"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/sysv"
 )
 
 const nextIDName = "kernel.msg_next_id"
@@ -20,6 +21,13 @@ func sysctlPath(name string) string {
 }
 
 func (t *thread) Sysctl(name string) ([]int64, error) {
+	if info := infos[name]; info != nil {
+		values, err := info()
+		if err != nil {
+			return nil, fmt.Errorf("read sysctl %s: %w", name, err)
+		}
+		return values, nil
+	}
 	fd, err := t.openSysctl(name)
 	if err != nil {
 		return nil, err
@@ -29,14 +37,46 @@ func (t *thread) Sysctl(name string) ([]int64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read sysctl %s: %w", name, err)
 	}
-	fields := strings.Fields(string(buf[:n]))
-	values := make([]int64, len(fields))
-	for i, field := range fields {
-		if values[i], err = parseSysctl(field); err != nil {
-			return nil, fmt.Errorf("read sysctl %s: %w", name, err)
-		}
+	values, err := parseFields(string(buf[:n]))
+	if err != nil {
+		return nil, fmt.Errorf("read sysctl %s: %w", name, err)
 	}
 	return values, nil
+}
+
+// infos are the sysctls that a system call tells as well, for the namespace of
+// the calling thread: a tenth of what to open and read a file of /proc takes.
+var infos = map[string]func() ([]int64, error){
+	"kernel.msgmax": msgLimit(func(i *sysv.MsgInfo) int32 { return i.Max }),
+	"kernel.msgmnb": msgLimit(func(i *sysv.MsgInfo) int32 { return i.Mnb }),
+	"kernel.msgmni": msgLimit(func(i *sysv.MsgInfo) int32 { return i.Mni }),
+	"kernel.sem":    semLimits,
+	"kernel.shmmax": shmLimit(func(l *sysv.ShmLimitsDS) uint64 { return l.Max }),
+	"kernel.shmall": shmLimit(func(l *sysv.ShmLimitsDS) uint64 { return l.All }),
+	"kernel.shmmni": shmLimit(func(l *sysv.ShmLimitsDS) uint64 { return l.Mni }),
+}
+
+func msgLimit(field func(*sysv.MsgInfo) int32) func() ([]int64, error) {
+	return func() ([]int64, error) {
+		var info sysv.MsgInfo
+		_, err := sysv.Info(&info)
+		return []int64{int64(field(&info))}, err
+	}
+}
+
+// semLimits are in the order of the file (ipc/ipc_sysctl.c, sem_ctls).
+func semLimits() ([]int64, error) {
+	var info sysv.SemInfoDS
+	err := sysv.SemInfo(&info)
+	return []int64{int64(info.Msl), int64(info.Mns), int64(info.Opm), int64(info.Mni)}, err
+}
+
+func shmLimit(field func(*sysv.ShmLimitsDS) uint64) func() ([]int64, error) {
+	return func() ([]int64, error) {
+		var limits sysv.ShmLimitsDS
+		err := sysv.ShmLimits(&limits)
+		return []int64{int64(field(&limits))}, err // the bits are what counts
+	}
 }
 
 func (t *thread) openSysctl(name string) (int, error) {
@@ -52,6 +92,17 @@ func (t *thread) openSysctl(name string) (int, error) {
 	}
 	t.sysctls[name] = fd
 	return fd, nil
+}
+
+func parseFields(text string) (values []int64, err error) {
+	fields := strings.Fields(text)
+	values = make([]int64, len(fields))
+	for i, field := range fields {
+		if values[i], err = parseSysctl(field); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
 }
 
 // parseSysctl reads a signed or an unsigned 64-bit number: kernel.shmmax is an

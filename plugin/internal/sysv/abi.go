@@ -34,7 +34,8 @@ type MsqidDS struct {
 }
 
 // MsgInfo is struct msginfo of include/uapi/linux/msg.h as MSG_INFO fills it:
-// Pool counts the queues, Map the messages and Tql the bytes.
+// Pool counts the queues, Map the messages and Tql the bytes; Max, Mnb and Mni
+// are the limits.
 type MsgInfo struct {
 	_    structs.HostLayout
 	Pool int32
@@ -49,10 +50,16 @@ type MsgInfo struct {
 }
 
 // SemInfoDS is struct seminfo of include/uapi/linux/sem.h as SEM_INFO fills it:
-// Usz counts the semaphore sets.
+// Usz counts the semaphore sets; Mni, Mns, Msl and Opm are the limits.
 type SemInfoDS struct {
 	_   structs.HostLayout
-	_   [7]int32
+	_   int32
+	Mni int32
+	Mns int32
+	_   int32
+	Msl int32
+	Opm int32
+	_   int32
 	Usz int32
 	_   [2]int32
 }
@@ -64,6 +71,18 @@ type ShmInfoDS struct {
 	_       [5]uint64
 }
 
+// ShmLimitsDS is struct shminfo64 of include/uapi/asm-generic/shmbuf.h, which
+// IPC_INFO fills.
+type ShmLimitsDS struct {
+	_   structs.HostLayout
+	Max uint64
+	_   uint64
+	Mni uint64
+	_   uint64
+	All uint64
+	_   [4]uint64
+}
+
 // The sizes the kernel copies; a layout that drifts does not compile.
 var (
 	_ [48]byte  = [unsafe.Sizeof(IPCPerm{})]byte{}
@@ -71,4 +90,5 @@ var (
 	_ [32]byte  = [unsafe.Sizeof(MsgInfo{})]byte{}
 	_ [40]byte  = [unsafe.Sizeof(SemInfoDS{})]byte{}
 	_ [48]byte  = [unsafe.Sizeof(ShmInfoDS{})]byte{}
+	_ [72]byte  = [unsafe.Sizeof(ShmLimitsDS{})]byte{}
 )

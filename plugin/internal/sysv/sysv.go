@@ -22,6 +22,7 @@ const (
 	ipcRmid    = 0
 	ipcSet     = 1
 	ipcStat    = 2
+	ipcInfo    = 3
 	msgInfo    = 12
 	msgStatAny = 13
 	semInfo    = 19
@@ -97,8 +98,13 @@ func SemInfo(info *SemInfoDS) error {
 }
 
 // ShmInfo wraps shmctl(2) with SHM_INFO.
-func ShmInfo(info *ShmInfoDS) error {
-	_, _, errno := unix.RawSyscall(unix.SYS_SHMCTL, 0, shmInfo, uintptr(unsafe.Pointer(info)))
+func ShmInfo(info *ShmInfoDS) error { return shmctl(shmInfo, unsafe.Pointer(info)) }
+
+// ShmLimits wraps shmctl(2) with IPC_INFO.
+func ShmLimits(limits *ShmLimitsDS) error { return shmctl(ipcInfo, unsafe.Pointer(limits)) }
+
+func shmctl(cmd int, arg unsafe.Pointer) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_SHMCTL, 0, uintptr(cmd), uintptr(arg))
 	if errno != 0 {
 		return os.NewSyscallError("shmctl", errno)
 	}
