@@ -24,8 +24,13 @@ const threadLink = "/proc/thread-self/ns/ipc"
 // Entering needs CAP_SYS_ADMIN in the caller's user namespace and in the one
 // that owns the namespace. Nothing is needed to run in the namespace that the
 // process is in already.
-func (n *Namespace) Run(fn func() error) error {
-	return onThread(func() error {
+func (n *Namespace) Run(fn func() error) error { return n.Start(fn)() }
+
+// Start is [Namespace.Run] for a caller that has something to do meanwhile: it
+// returns at once, and the function that it returns waits for the end of fn as
+// Run does. That one must be called, once, before the namespace is closed.
+func (n *Namespace) Start(fn func() error) (wait func() error) {
+	return startThread(func() error {
 		if err := n.enter(); err != nil {
 			return fmt.Errorf("enter %s: %w", n, err)
 		}
@@ -33,24 +38,26 @@ func (n *Namespace) Run(fn func() error) error {
 	})
 }
 
-// enter moves the calling thread, unless it is there: setns(2) asks for
-// privileges even to stay.
+// enter moves the calling thread. setns(2) asks for privileges even to stay: who
+// lacks them may be there already. That is looked up last, because the links of a
+// new thread take longer than all the rest.
 func (n *Namespace) enter() error {
-	current, err := keyAt(unix.AT_FDCWD, threadLink)
-	if err != nil {
-		return fmt.Errorf("stat %s: %w", threadLink, err)
-	}
-	if current == n.key && n.handle.IsOpen() {
+	err := unix.Setns(n.Fd(), unix.CLONE_NEWIPC)
+	switch {
+	case errors.Is(err, unix.EPERM) && n.isCurrent():
 		return nil
-	}
-	err = unix.Setns(n.Fd(), unix.CLONE_NEWIPC)
-	if errors.Is(err, unix.EPERM) {
+	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("setns: %w (needs CAP_SYS_ADMIN, in the user namespace that owns it too: run as root, or enter that user namespace first)", err)
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("setns: %w", err)
 	}
 	return nil
+}
+
+// isCurrent tells whether the calling thread is in the namespace.
+func (n *Namespace) isCurrent() bool {
+	current, err := keyAt(unix.AT_FDCWD, threadLink)
+	return err == nil && current == n.key
 }
 
 // Current opens the IPC namespace of the calling thread. It needs no privilege.

@@ -37,10 +37,17 @@ type outcome struct {
 // onThread runs fn on an OS thread that ends with it, so that whatever fn
 // changes about its thread cannot leak into the rest of the program. Panics
 // and Goexit are carried back to the caller.
-func onThread(fn func() error) error {
+func onThread(fn func() error) error { return startThread(fn)() }
+
+// startThread begins what onThread does; the function it returns does the rest.
+func startThread(fn func() error) (wait func() error) {
 	done := make(chan outcome, 1)
 	go runOnThread(fn, done)
-	o := <-done
+	return func() error { return finish(<-done) }
+}
+
+// finish ends a thread's work in the goroutine that waited for it.
+func finish(o outcome) error {
 	awaitEnd(o.tid)
 	if o.panicked != nil {
 		panic(o.panicked)
