@@ -185,12 +185,6 @@ func (d *Dir) WritableBy(uid uint32) (string, error) {
 	return "", nil
 }
 
-func (d *Dir) size(name string) (int64, error) {
-	var st unix.Stat_t
-	err := unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	return st.Size, err
-}
-
 func (d *Dir) fd() int { return int(d.file.Fd()) }
 
 func (d *Dir) join(name string) string { return filepath.Join(d.path, name) }

@@ -23,9 +23,10 @@ type Reader struct {
 	base int64 // offset in the file of buf[0]
 
 	buf      []byte
-	from     int  // first byte of buf not yet consumed
-	summed   int  // up to where buf is in the checksums
-	checked  bool // what is read was read once before
+	kept     *piece // that buf is in
+	from     int    // first byte of buf not yet consumed
+	summed   int    // up to where buf is in the checksums
+	checked  bool   // what is read was read once before
 	queueCRC uint32
 	fileCRC  uint32
 	todo     uint32 // messages of the current queue not yet read
@@ -82,7 +83,7 @@ func NewBytesReader(file string, data []byte) (*Reader, error) {
 // again.
 func (r *Reader) Reset(file string, src io.Reader, offset, size int64) {
 	r.restore()
-	if r.src == nil {
+	if _, part := r.src.(*Part); part || r.src == nil {
 		r.buf = nil // not ours
 	}
 	*r = Reader{file: file, src: src, left: size, base: offset, buf: r.buf[:0], checked: true}
@@ -195,6 +196,26 @@ func (r *Reader) Message() (Payload, error) {
 	return p, nil
 }
 
+// Msgbuf is Message for who only sends it: Payload.Msgbuf without the Payload.
+func (r *Reader) Msgbuf() ([]byte, error) {
+	r.restore()
+	var m Message
+	rest := r.buf[r.from:]
+	head := usualHead(rest, &m)
+	size := head + int(m.Size)
+	whole := size + padding(int(m.Size))
+	if head == 0 || whole > len(rest) || r.todo == 0 {
+		p, err := r.Message()
+		if err != nil {
+			return nil, err
+		}
+		return p.Msgbuf(), nil
+	}
+	r.from += whole
+	r.todo--
+	return r.clobber(rest[head-mtypeLen:size:size], m.Type), nil
+}
+
 // SkipAll skips up to limit messages of the current queue and returns how many
 // there were, their bytes of payload, and the length of the longest.
 func (r *Reader) SkipAll(limit int) (messages int, bytes int64, longest uint32, err error) {
@@ -270,10 +291,15 @@ func (p *Payload) Bytes() []byte { return p.buf[mtypeLen:] }
 // record in front of the payload, so that nothing is copied.
 func (p *Payload) Msgbuf() []byte {
 	if p.r.clobbers.at == nil {
-		p.r.clobbers = clobber{at: p.buf, was: [mtypeLen]byte(p.buf)}
+		return p.r.clobber(p.buf, p.Type)
 	}
-	binary.NativeEndian.PutUint64(p.buf, uint64(p.Type))
 	return p.buf
+}
+
+func (r *Reader) clobber(buf []byte, mtype int64) []byte {
+	r.clobbers.at, r.clobbers.was = buf, [mtypeLen]byte(buf)
+	binary.NativeEndian.PutUint64(buf, uint64(mtype))
+	return buf
 }
 
 // restore puts back what Msgbuf wrote over: the bytes may be read again.

@@ -36,10 +36,6 @@ func (d *Dir) Set(n int64) (*Set, error) {
 	return s, s.Ready()
 }
 
-// largeManifest is the size of a JSON file from which BeginSet reads it in the
-// background.
-const largeManifest = 64 << 10
-
 // BeginSet is Set for a caller who reads the images while the JSON file is still
 // being read. Manifest is there when Ready or Check has returned.
 func (d *Dir) BeginSet(n int64) (*Set, error) {
@@ -56,9 +52,7 @@ func (d *Dir) BeginSet(n int64) (*Set, error) {
 		return nil, err
 	}
 	s.manifest = sync.OnceValue(s.readManifest)
-	if size, err := d.size(ManifestName(number)); err == nil && size > largeManifest {
-		go func() { _ = s.manifest() }() // Ready tells what is wrong
-	}
+	go func() { _ = s.manifest() }() // Ready tells what is wrong
 	return s, nil
 }
 

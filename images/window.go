@@ -30,6 +30,9 @@ func (r *Reader) fill(n int) error {
 	if r.src == nil {
 		return errEnded
 	}
+	if part, ok := r.src.(*Part); ok {
+		return r.fillPart(part, n)
+	}
 	r.shift()
 	for len(r.buf) < n {
 		r.grow(n)
