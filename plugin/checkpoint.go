@@ -54,9 +54,14 @@ const methodCopy = "copy"
 // its tasks (ptrace(2)). A process that lives in the namespace need not enter it.
 func Checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, error) {
 	began := time.Now()
-	p := begin(ctx, opt.Namespace)
-	report, err := checkpoint(ctx, opt, p)
-	<-p.done
+	p := newPrelude()
+	var report *CheckpointReport
+	wait := opt.Namespace.Start(func() (err error) {
+		report, err = checkpoint(ctx, opt, p)
+		return err
+	})
+	p.run(ctx, opt.Namespace)
+	err := wait()
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", opt.Namespace, err)
 	}
@@ -124,21 +129,17 @@ func vacant(dir *images.Dir, opt CheckpointOptions) error {
 
 // commit names the files, and tells what was done.
 func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
-	source, err := s.source()
-	if err != nil {
-		return nil, err
-	}
 	manifest := &images.Manifest{
 		Format: images.ManifestFormat, Number: s.opt.Number,
 		Created: s.when, Boottime: s.boottime,
-		Namespace: source, Method: methodCopy,
+		Namespace: s.source, Method: methodCopy,
 	}
 	if err := s.stage.Commit(manifest, s.details); err != nil {
 		return nil, err
 	}
 	s.warnings = append(s.warnings, writers(s.dir, rootUID)...)
 	return &CheckpointReport{
-		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: source, Method: methodCopy,
+		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Method: methodCopy,
 		Objects: s.sizes, Files: manifest.Files, Attempts: s.attempts,
 		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
 	}, nil

@@ -7,8 +7,11 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 )
 
-// prelude is what every operation begins with, under way beside the look at the
-// images: putting right what a killed ipc-cr left, and looking at the namespace.
+// prelude is what every operation begins with: putting right what a killed
+// ipc-cr left, and looking at the namespace from outside. It is done by the
+// calling goroutine, beside the look at the images by the operation's thread.
+// That thread does all the rest, in the namespace from the beginning: to hand
+// work from one thread to another costs more than most of the steps.
 type prelude struct {
 	done      chan struct{}
 	target    *target
@@ -16,17 +19,22 @@ type prelude struct {
 	err       error
 }
 
-// begin starts the prelude. Its wait must be called before the operation ends,
-// because the namespace is in use until then.
-func begin(ctx context.Context, ns *nsenter.Namespace) *prelude {
-	p := &prelude{done: make(chan struct{})}
-	go func() {
-		defer close(p.done)
-		recovery := guard.Recover(ctx)
-		p.recovered = append(recovery.Done, recovery.Warnings...)
-		p.target, p.err = newTarget(ns)
-	}()
-	return p
+func newPrelude() *prelude { return &prelude{done: make(chan struct{})} }
+
+func (p *prelude) run(ctx context.Context, ns *nsenter.Namespace) {
+	defer close(p.done)
+	recovery := guard.Recover(ctx)
+	p.recovered = append(recovery.Done, recovery.Warnings...)
+	p.target, p.err = newTarget(ns)
+}
+
+// owner is wait for who needs the owner alone.
+func (p *prelude) owner() (*nsenter.Owner, error) {
+	t, err := p.wait()
+	if err != nil {
+		return nil, err
+	}
+	return t.Owner, nil
 }
 
 // wait may be called again. It must come before anything is read in the

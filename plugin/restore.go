@@ -72,18 +72,16 @@ func (e *ConflictError) Error() string {
 // CAP_SETUID gives too.
 func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	began := time.Now()
-	p := begin(ctx, opt.Namespace)
+	p := newPrelude()
 	r := &restore{opt: opt, prelude: p}
-	err := r.run(ctx)
-	<-p.done
+	wait := opt.Namespace.Start(func() error { return r.run(ctx) })
+	p.run(ctx, opt.Namespace)
+	err := wait()
 	if err != nil {
 		return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, err)
 	}
 	took := time.Since(began)
-	report, err := r.report()
-	if err != nil {
-		return nil, err
-	}
+	report := r.report()
 	report.Duration = took
 	report.Warnings = append(p.recovered, report.Warnings...)
 	return report, nil
@@ -116,15 +114,12 @@ func (r *restore) run(ctx context.Context) (err error) {
 			err = ready
 		}
 	}()
-	if r.target, err = r.prelude.wait(); err != nil {
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.load(ctx); err != nil {
 		return err
 	}
 	if r.opt.Fresh {
 		r.Limits.Unshared()
-	}
-	defer func() { err = errors.Join(err, r.close()) }()
-	if err := r.load(ctx); err != nil {
-		return err
 	}
 	if !r.opt.Fresh && !r.opt.DryRun && !r.host {
 		if r.held, err = r.stop(ctx); err != nil {
@@ -132,23 +127,29 @@ func (r *restore) run(ctx context.Context) (err error) {
 		}
 	}
 	defer r.watch(r.opt.Progress, r.total)()
-	err = r.Space.Run(func(k kernel.Kernel) error { return r.inside(ctx, k) })
+	err = r.space.Here(func(k kernel.Kernel) error { return r.inside(ctx, k) })
 	return errors.Join(err, r.Limits.PutBack(), r.held.release())
 }
 
+// load checks the images while the prelude looks at the namespace.
 func (r *restore) load(ctx context.Context) error {
-	root, _, err := r.root()
-	if err != nil {
-		return err
-	}
-	r.warnings = writers(r.set.Dir, root)
 	for _, kind := range r.opt.Kinds {
-		image, err := kind.Load(ctx, r.set, r.Owner)
+		image, err := kind.Load(ctx, r.set, r.prelude.owner)
 		if err != nil {
 			return err
 		}
 		r.images = append(r.images, image)
 	}
+	target, err := r.prelude.wait()
+	if err != nil {
+		return err
+	}
+	r.target = target
+	root, _, err := r.root()
+	if err != nil {
+		return err
+	}
+	r.warnings = writers(r.set.Dir, root)
 	for _, name := range r.set.Unopened() {
 		r.warnings = append(r.warnings, fmt.Sprintf("%s holds objects of a kind that ipc-cr does not restore", name))
 	}
@@ -258,13 +259,9 @@ func (r *restore) undo(k kernel.Kernel) error {
 // held counted more than the image, or less.
 var instead = map[Action]string{ActionAdopt: "adopted", ActionReplace: "replaced"}
 
-func (r *restore) report() (*RestoreReport, error) {
-	source, err := r.source()
-	if err != nil {
-		return nil, err
-	}
+func (r *restore) report() *RestoreReport {
 	report := &RestoreReport{
-		Dir: r.opt.Dir, Number: r.set.Number, Namespace: source, DryRun: r.opt.DryRun,
+		Dir: r.opt.Dir, Number: r.set.Number, Namespace: r.source, DryRun: r.opt.DryRun,
 		Actions: map[Action]int{}, Steps: r.steps(func(Action) bool { return true }), LimitsSet: r.situation.Empty && !r.opt.DryRun,
 		Frozen: r.held.report(), Limits: r.Limits.Changes(), Warnings: r.warnings,
 	}
@@ -279,5 +276,5 @@ func (r *restore) report() (*RestoreReport, error) {
 			report.Warnings = append(report.Warnings, fmt.Sprintf("%s %s: %s", step.Object, done, step.Reason))
 		}
 	}
-	return report, nil
+	return report
 }

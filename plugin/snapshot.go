@@ -90,7 +90,7 @@ func (s *snapshot) once(ctx context.Context, clock *clock, began int64, quietSec
 	}
 	s.stage = s.dir.Stage(s.opt.Number, s.uid, s.gid)
 	s.details, s.sizes, s.warnings = map[string]images.Details{}, nil, nil
-	return s.Space.Run(func(k kernel.Kernel) error {
+	return s.space.Here(func(k kernel.Kernel) error {
 		before, err := s.survey(k)
 		if err != nil {
 			return err

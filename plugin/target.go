@@ -17,9 +17,11 @@ import (
 // engine does.
 type target struct {
 	kind.Target
-	ns    *nsenter.Namespace
-	host  bool
-	still atomic.Bool // tasks are stopped by us
+	ns     *nsenter.Namespace
+	space  *linux.Space
+	source images.Source // the namespace's identity for the JSON file
+	host   bool
+	still  atomic.Bool // tasks are stopped by us
 }
 
 func newTarget(ns *nsenter.Namespace) (*target, error) {
@@ -28,7 +30,11 @@ func newTarget(ns *nsenter.Namespace) (*target, error) {
 		return nil, err
 	}
 	space := linux.NewSpace(ns, owner)
-	t := &target{ns: ns, host: ns.IsHost()}
+	source, err := sourceOf(ns)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{ns: ns, space: space, source: source, host: ns.IsHost()}
 	t.Target = kind.Target{
 		Space:  space,
 		Owner:  owner,
@@ -52,9 +58,8 @@ func (t *target) root() (uid, gid uint32, err error) {
 	return uid, gid, nil
 }
 
-// source is the namespace's identity for the JSON file.
-func (t *target) source() (images.Source, error) {
-	id, err := t.ns.Identity()
+func sourceOf(ns *nsenter.Namespace) (images.Source, error) {
+	id, err := ns.Identity()
 	if err != nil {
 		return images.Source{}, err
 	}

@@ -46,7 +46,6 @@ type comparer struct {
 	k      kernel.Kernel
 	target *kind.Target
 	source *source
-	cursor *cursor // made when a queue is there to be compared
 	buf    []byte
 }
 
@@ -101,11 +100,9 @@ func difference(q *kernel.Queue, r *record) string {
 // content tells whether the messages that are in the queue are the first of the
 // record's.
 func (c *comparer) content(q *kernel.Queue, r *record) (bool, error) {
-	if c.cursor == nil {
-		cursor := c.source.cursor()
-		c.cursor = &cursor
-	}
-	messages, err := c.cursor.at(r, r.end())
+	cursor := cursor{source: c.source}
+	defer cursor.rest()
+	messages, err := cursor.at(r, r.end())
 	if err != nil {
 		return false, err
 	}

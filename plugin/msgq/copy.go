@@ -1,6 +1,7 @@
 package msgq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ func (j *job) run(k kernel.Kernel) error {
 	})
 	room := min(j.size(), flushAt+flushAt/2)
 	t := threads{space: j.target.Space, fail: j.out.fail, begin: func() work {
-		c := &copier{job: j}
+		c := &copier{job: j, block: &images.Block{}}
 		c.block.Reserve(room)
 		return c.work
 	}}
@@ -88,18 +89,9 @@ type copier struct {
 	*job
 	k       kernel.Kernel
 	share   int
-	block   images.Block
+	block   *images.Block
 	details details
 }
-
-// A thread writes what it has copied in pieces of flushAt bytes: small enough to
-// stay in the processor's cache, and not to touch much fresh memory, which costs
-// more than the copying. While it is another one's turn to write, it goes on up
-// to holdAt.
-const (
-	flushAt = 64 << 10
-	holdAt  = 1 << 20
-)
 
 func (c *copier) work(k kernel.Kernel, s share) error {
 	c.k, c.share = k, s.number
@@ -124,33 +116,33 @@ func (c *copier) queue(q *kernel.Queue) error {
 		return err
 	}
 	c.block.Queue(&head)
-	var (
-		size = newSizer(int(q.QNum), int(q.CBytes))
-		sum  uint32
-		mark = c.block.Len()
-	)
+	w := &writer{out: c.out, share: c.share, mark: c.block.Len()}
+	if q.CBytes >= behindFrom {
+		w.behind = newBehind(c.out, c.share)
+	}
+	err = c.messages(q, w)
+	sum, writeErr := w.finish(c.block)
+	if err != nil || writeErr != nil {
+		return cmp.Or(writeErr, err)
+	}
+	c.target.Done.Add(int(q.QNum))
+	c.details.add(q, images.Sum(sum))
+	return nil
+}
+
+func (c *copier) messages(q *kernel.Queue, w *writer) (err error) {
+	size := newSizer(int(q.QNum), int(q.CBytes))
 	for index := range int(q.QNum) {
 		if err := c.message(q, &size, index); err != nil {
 			return err
 		}
-		if length := c.block.Len(); length < flushAt || length < holdAt && !c.out.myTurn(c.share) {
-			continue
-		}
-		part := c.block.Bytes()[mark:]
-		partSum := images.Checksum(0, part)
-		sum = images.JoinChecksums(sum, partSum, len(part))
-		err := c.out.writeSummed(c.share, c.block.Bytes(), mark, partSum)
-		if err != nil {
+		if c.block, err = w.full(c.block); err != nil {
 			return err
 		}
-		c.block.Reset()
-		mark = 0
 	}
 	if size.left != 0 {
 		return changed(q)
 	}
-	c.target.Done.Add(int(q.QNum))
-	c.details.add(q, images.Sum(images.Checksum(sum, c.block.Bytes()[mark:])))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package msgq
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"math"
@@ -156,7 +157,7 @@ func TestSize(t *testing.T) {
 		t.Errorf("live: %+v, want %+v", got, want)
 	}
 	set := w.mustSave()
-	if got := must(Kind{}.Load(ctx, set, w.Owner)).Size(); got != want {
+	if got := must(Kind{}.Load(ctx, set, w.owner)).Size(); got != want {
 		t.Errorf("in the image: %+v, want %+v", got, want)
 	}
 	w.Done = &kind.Progress{}
@@ -248,5 +249,23 @@ func TestCopyToAFullDisk(t *testing.T) {
 	err = w.Space.Run(j.run)
 	if !errors.Is(err, unix.ENOSPC) {
 		t.Errorf("%v, want ENOSPC", err)
+	}
+}
+
+// The same for a queue that is written while it is copied, wherever the disk
+// ends, and the next queue.
+func TestCopyOfALargeQueueToAFullDisk(t *testing.T) {
+	w := memoryWorld(t)
+	large := newBox(5, 5, many(40, 64<<10)...).with(func(b *box) { b.QBytes = 4 << 20 })
+	w.put(large, newBox(6, 6, many(3, 3)...))
+	queues := w.stat()
+	var whole bytes.Buffer
+	j := &job{ctx: ctx, target: w.Target, queues: queues, out: newOrdered(&whole)}
+	check0(t, w.Space.Run(j.run))
+	for room := whole.Len() - 1; room >= 0; room -= 50_000 {
+		j := &job{ctx: ctx, target: w.Target, queues: queues, out: newOrdered(&fullDisk{room: room})}
+		if err := w.Space.Run(j.run); !errors.Is(err, errFull) {
+			t.Errorf("room for %d bytes of %d: %v", room, whole.Len(), err)
+		}
 	}
 }

@@ -9,19 +9,11 @@ import (
 	"math"
 	"os"
 	"slices"
-	"sync/atomic"
 
 	"github.com/ipc-cr/ipc-cr/images"
-	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
-
-// inMemory is the largest image that is read once and kept. A larger one is read
-// twice: checked whole first, then again while the queues are filled, and what
-// is read again is checked again. To read twice into the same memory costs less
-// than to touch fresh memory.
-const inMemory = 32 << 10
 
 // image is a checked ipcns-msg image.
 type image struct {
@@ -45,16 +37,19 @@ type record struct {
 // end is the offset of what follows the queue in the image.
 func (r *record) end() int64 { return r.offset + r.length }
 
-// source gives parts of the file.
+// source gives parts of the file. A small one is read once and kept. A larger one
+// is read twice: checked whole first, then again while the queues are filled, and
+// what is read again is checked again. To read twice into the same memory costs
+// less than to touch fresh memory.
 type source struct {
 	path string
-	data []byte   // the whole file, or
-	file *os.File // the file, nil without one
-	used atomic.Pointer[images.Reader]
+	file *os.File     // nil without one
+	part *images.Part // the whole file, while it is needed
+	data []byte       // its bytes, of a small one
 }
 
 // Load implements kind.Kind.
-func (Kind) Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (kind.Image, error) {
+func (Kind) Load(ctx context.Context, set *images.Set, owner kind.Owner) (kind.Image, error) {
 	file, size, err := set.Open(images.MsgKind)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &image{}, nil
@@ -64,10 +59,13 @@ func (Kind) Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (ki
 	}
 	img := &image{}
 	img.source.path, img.source.file = set.Path(images.MsgKind), file
-	if err := img.load(ctx, set, size); err != nil {
-		return nil, errors.Join(err, file.Close())
+	if err = img.load(ctx, set, size); err == nil {
+		err = img.complete(owner)
 	}
-	return img, img.complete(owner)
+	if err != nil {
+		return nil, errors.Join(err, img.Close())
+	}
+	return img, nil
 }
 
 // maxQueues is what most kernels have room for.
@@ -75,18 +73,11 @@ const maxQueues = 1 << 15
 
 // load reads the whole image, and by that checks it.
 func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
-	src := io.Reader(io.NewSectionReader(img.source.file, 0, size))
-	if size <= inMemory {
-		data := make([]byte, size)
-		if n, err := io.ReadFull(src, data); err != nil {
-			return fmt.Errorf("read %s at offset %d: %w", img.source.path, n, err)
-		}
-		img.source.data = data
-	}
-	r, err := img.source.whole(src, size)
+	r, err := img.source.whole(size)
 	if err != nil {
 		return err
 	}
+	defer img.source.checked()
 	for {
 		err := img.scan(ctx, r)
 		if len(img.records) == 1 { // most queues are like the first
@@ -148,12 +139,16 @@ func valid(q *images.Queue) error {
 }
 
 // complete checks what concerns more than one queue, and the owners.
-func (img *image) complete(owner *nsenter.Owner) error {
+func (img *image) complete(ownerOf kind.Owner) error {
 	if r, first := img.twice(func(r *record) uint32 { return r.ID }, false); r != nil {
 		return img.fault(r, "queue id %d stands at offset %d already", r.ID, first)
 	}
 	if r, first := img.twice(func(r *record) uint32 { return r.Key }, true); r != nil {
 		return img.fault(r, "queue key %#x stands at offset %d already", r.Key, first)
+	}
+	owner, err := ownerOf()
+	if err != nil {
+		return err
 	}
 	for i := range img.records {
 		r := &img.records[i]
@@ -208,35 +203,53 @@ func (img *image) Close() error {
 	if img.source.file == nil {
 		return nil
 	}
+	img.source.release()
 	return img.source.file.Close()
 }
 
-// whole reads the file for the first time. The reader's memory serves again when
-// the first thread fills queues.
-func (s *source) whole(src io.Reader, size int64) (*images.Reader, error) {
-	if s.data != nil {
-		return images.NewBytesReader(s.path, s.data)
+// whole reads the file for the first time, until checked is called.
+func (s *source) whole(size int64) (r *images.Reader, err error) {
+	s.part = images.NewPart(s.file, 0, size)
+	if size > images.PieceSize {
+		s.part.Ahead()
+		return images.NewReader(s.path, s.part, size)
 	}
-	r, err := images.NewReader(s.path, src, size)
-	s.used.Store(r)
-	return r, err
+	if s.data, err = s.part.Whole(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.path, err)
+	}
+	return images.NewBytesReader(s.path, s.data)
 }
 
-// cursor returns a cursor, over memory that was used before if there is any.
-func (s *source) cursor() cursor {
-	c := cursor{source: s}
-	if r := s.used.Swap(nil); r != nil {
-		c.reader = *r
-		c.reader.Reset(s.path, nil, 0, 0)
+// checked keeps the memory of a small file alone.
+func (s *source) checked() {
+	if s.data == nil {
+		s.release()
 	}
-	return c
+}
+
+func (s *source) release() {
+	if s.part != nil {
+		s.part.Close()
+		s.part, s.data = nil, nil
+	}
 }
 
 // cursor reads queues of the image again, on one thread.
 type cursor struct {
 	source *source
 	reader images.Reader
-	end    int64 // of what reader reads
+	part   *images.Part // what reader reads
+	end    int64        // of it
+}
+
+// rest ends what at began.
+func (c *cursor) rest() {
+	if c.part == nil {
+		return
+	}
+	c.reader.Reset(c.source.path, nil, 0, 0) // lets go of the memory
+	c.part.Close()
+	c.part, c.end = nil, 0
 }
 
 // at reads one queue again, up to its messages. It must be the one that was
@@ -248,8 +261,7 @@ func (c *cursor) at(r *record, end int64) (*images.Reader, error) {
 	case s.data != nil:
 		c.reader.ResetBytes(s.path, s.data[r.offset:r.end()], r.offset)
 	case c.reader.Offset() != r.offset || r.offset >= c.end:
-		c.end = end
-		c.reader.Reset(s.path, io.NewSectionReader(s.file, r.offset, end-r.offset), r.offset, end-r.offset)
+		c.open(r.offset, end)
 	}
 	q, err := c.reader.Queue()
 	if err != nil {
@@ -259,6 +271,13 @@ func (c *cursor) at(r *record, end int64) (*images.Reader, error) {
 		return nil, s.altered(r)
 	}
 	return &c.reader, nil
+}
+
+func (c *cursor) open(from, end int64) {
+	c.rest()
+	c.part, c.end = images.NewPart(c.source.file, from, end), end
+	c.part.Ahead()
+	c.reader.Reset(c.source.path, c.part, from, end-from)
 }
 
 func (s *source) altered(r *record) error {

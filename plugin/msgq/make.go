@@ -26,13 +26,14 @@ func (p *plan) Make(ctx context.Context, t *kind.Target, k kernel.Kernel) error 
 		return c.run(ctx, p.steps, shares, created)
 	}
 	all.begin = func() work {
-		f := &filler{ctx: ctx, cursor: p.image.source.cursor(), progress: t.Done}
+		f := &filler{ctx: ctx, cursor: cursor{source: &p.image.source}, progress: t.Done}
 		fill := p.each(f.fill)
 		return func(k kernel.Kernel, s share) error {
 			if err := created.wait(s.number + 1); err != nil {
 				return err
 			}
 			f.end = p.steps[s.to-1].end()
+			defer f.cursor.rest()
 			return fill(k, s)
 		}
 	}
@@ -206,14 +207,14 @@ func (f *filler) fill(k kernel.Kernel, s *step) error {
 		if index%pollEvery == 0 && context.Cause(f.ctx) != nil {
 			return context.Cause(f.ctx)
 		}
-		m, err := messages.Message()
+		buf, err := messages.Msgbuf()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		if err := k.Send(int32(s.ID), m.Msgbuf()); err != nil {
+		if err := k.Send(int32(s.ID), buf); err != nil {
 			return fmt.Errorf("send message %d of %d: %w", index, s.QNum, err)
 		}
 	}
