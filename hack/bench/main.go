@@ -15,10 +15,11 @@
 // operation each finds out. The contenders take turns, and the smallest of at
 // least 15 turns each counts (3 where an operation takes over 2 s).
 //
-// The C programs time themselves from the first call to the last close. ipc-cr is
-// its library there, called by a program as small as theirs (hack/bench/library),
-// with the duration of its own report: checks, checksums, fsync and renames
-// included. A copy goes into the same files again and again. A restore goes into a
+// All of them copy and restore a namespace in which their process does not live,
+// and stay where they are: an operation is timed from the start of the thread
+// that enters the namespace to its end. ipc-cr is its library there, called by a
+// program as small as the C programs (hack/bench/library), with the duration of
+// its own report: checks, checksums, fsync and renames included. A copy goes into the same files again and again. A restore goes into a
 // fresh IPC namespace each time, made before the clock starts; those left behind
 // are emptied and kept open, so that the kernel tears none down beside the next
 // one. The last of each turn is compared with what was copied. Queues are older

@@ -54,7 +54,7 @@ func (p programs) compile(ctx context.Context, name string) error {
 	if compiler == "" {
 		compiler = "cc"
 	}
-	cmd := exec.CommandContext(ctx, compiler, "-O2", "-Wall", "-Wextra", "-o", name, name+".c", "bench.c", "image.c")
+	cmd := exec.CommandContext(ctx, compiler, "-O2", "-pthread", "-Wall", "-Wextra", "-o", name, name+".c", "bench.c", "image.c")
 	cmd.Dir = string(p)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("compile %s.c: %w\n%s", name, err, out)

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/membarrier.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,13 +37,19 @@ const struct plan *plan_open(const char *path)
 	return map;
 }
 
-void enter(const char *path)
+static int namespace_open(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	if (fd < 0 || setns(fd, CLONE_NEWIPC) < 0)
+	if (fd < 0)
 		die(path);
-	close(fd);
+	return fd;
+}
+
+static void enter(int namespace)
+{
+	if (setns(namespace, CLONE_NEWIPC) < 0)
+		die("setns");
 }
 
 uint64_t nanoseconds(void)
@@ -106,21 +113,58 @@ void sysctl_write(const char *name, unsigned long value)
 	close(fd);
 }
 
-static uint64_t timed(void (*work)(const char *, const struct plan *), const char *dir, const struct plan *plan)
+// struct visit is one operation in a namespace, on a thread that enters it and ends with it: a
+// program that does not live there, and stays where it is, has no other way.
+struct visit {
+	void (*work)(const char *dir, const struct plan *plan);
+	int namespace;
+	const char *dir;
+	const struct plan *plan;
+};
+
+static void *visit(void *arg)
+{
+	const struct visit *v = arg;
+
+	enter(v->namespace);
+	v->work(v->dir, v->plan);
+	return NULL;
+}
+
+static void on_thread(void *(*begin)(void *), void *arg)
+{
+	pthread_t thread;
+
+	errno = pthread_create(&thread, NULL, begin, arg);
+	if (errno)
+		die("pthread_create");
+	errno = pthread_join(thread, NULL);
+	if (errno)
+		die("pthread_join");
+}
+
+static uint64_t timed(struct visit v)
 {
 	uint64_t begin = nanoseconds();
 
-	work(dir, plan);
+	on_thread(visit, &v);
 	return nanoseconds() - begin;
+}
+
+static void *namespace_make(void *arg)
+{
+	if (unshare(CLONE_NEWIPC) < 0)
+		die("unshare");
+	*(int *)arg = namespace_open("/proc/thread-self/ns/ipc");
+	return NULL;
 }
 
 // A namespace that nothing holds is torn down by a worker, beside the next restore: what is left
 // behind is empty, and open until the process ends.
-static void leave_behind(void)
+static void leave_behind(const char *dir, const struct plan *plan)
 {
+	(void)dir, (void)plan;
 	queues_remove();
-	if (open("/proc/self/ns/ipc", O_RDONLY | O_CLOEXEC) < 0)
-		die("/proc/self/ns/ipc");
 }
 
 // To free the pages of the copy before is no part of a copy.
@@ -139,14 +183,14 @@ static void clear_dir(const char *path)
 
 static uint64_t copy_times(const struct job *job, char **argv, const struct plan *plan, int times)
 {
+	struct visit v = { job->copy, namespace_open(argv[2]), argv[3], plan };
 	uint64_t best = UINT64_MAX;
 
-	enter(argv[2]);
 	while (times-- > 0) {
 		uint64_t once;
 
 		clear_dir(argv[3]);
-		once = timed(job->copy, argv[3], plan);
+		once = timed(v);
 		best = once < best ? once : best;
 	}
 	return best;
@@ -154,17 +198,20 @@ static uint64_t copy_times(const struct job *job, char **argv, const struct plan
 
 static uint64_t restore_times(const struct job *job, char **argv, const struct plan *plan, int times)
 {
+	struct visit v = { job->restore, -1, argv[3], plan };
 	uint64_t best = UINT64_MAX, once;
 
 	for (; times > 1; times--) {
-		if (unshare(CLONE_NEWIPC) < 0)
-			die("unshare");
-		once = timed(job->restore, argv[3], plan);
+		struct visit after = { .work = leave_behind };
+
+		on_thread(namespace_make, &v.namespace);
+		once = timed(v);
 		best = once < best ? once : best;
-		leave_behind();
+		after.namespace = v.namespace;
+		on_thread(visit, &after);
 	}
-	enter(argv[2]);
-	once = timed(job->restore, argv[3], plan);
+	v.namespace = namespace_open(argv[2]);
+	once = timed(v);
 	return once < best ? once : best;
 }
 

@@ -33,9 +33,6 @@ void die(const char *what) __attribute__((noreturn));
 
 const struct plan *plan_open(const char *path);
 
-// enter moves the calling thread into the namespace that a file names (setns(2)).
-void enter(const char *path);
-
 // nanoseconds is CLOCK_MONOTONIC.
 uint64_t nanoseconds(void);
 
@@ -57,7 +54,7 @@ struct job {
 };
 
 // job_main runs `program copy|restore NAMESPACE DIR PLAN TIMES`: it runs the job so many times and
-// prints the nanoseconds of the fastest, the job alone. It copies out of the namespace, into the
+// prints the nanoseconds of the fastest, the thread that enters the namespace included. It copies out of the namespace, into the
 // same files again and again. Only its last restore goes into the namespace, those before into a
 // fresh one each.
 int job_main(int argc, char **argv, const struct job *job);
