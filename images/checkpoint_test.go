@@ -54,7 +54,10 @@ func (g generation) save(dir *images.Dir, number uint32) error {
 	if err := g.files(stage); err != nil {
 		return err
 	}
-	return stage.Commit(g.manifest(number), g.details())
+	if err := stage.Describe(g.manifest(number), g.details()); err != nil {
+		return err
+	}
+	return stage.Commit()
 }
 
 func (g generation) files(stage *images.Stage) error {

@@ -56,6 +56,9 @@ const pad = 8
 func padding(size int) int { return -size & (pad - 1) }
 
 func appendField(b []byte, number protowire.Number, value uint64) []byte {
+	if number < 0x10 && value < 0x80 {
+		return append(b, byte(number<<3), byte(value)) // mostly both varints are a byte
+	}
 	return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.VarintType), value)
 }
 

@@ -94,19 +94,26 @@ func (s *Stage) sums() []FileSum {
 	return sums
 }
 
-// Commit brings the files to the disk, writes the JSON file, whose Files it fills
-// in, with the kinds' details, and gives all files their names: the objects' files, then ipcns-var, then
-// the JSON file. What the directory held of this
-// number is removed between the two steps, ipcns-var and the JSON file first,
-// without which neither CRIU nor ipc-cr takes the rest for a checkpoint.
+// Describe writes the JSON file, with the kinds' details. It fills in Files: all
+// that were created, to which nothing may be written any more.
+func (s *Stage) Describe(manifest *Manifest, details map[string]Details) error {
+	manifest.Files = s.sums()
+	f, err := s.create("", ManifestName(s.n))
+	if err != nil {
+		return err
+	}
+	return WriteManifest(f, manifest, details)
+}
+
+// Commit brings the files to the disk and gives them their names: the objects'
+// files, then ipcns-var, then the JSON file, which Describe has written. What the
+// directory held of this number is removed between the two steps, ipcns-var and
+// the JSON file first, without which neither CRIU nor ipc-cr takes the rest for a
+// checkpoint.
 //
 // After an error the directory holds the old checkpoint, or none that passes for
 // one.
-func (s *Stage) Commit(manifest *Manifest, details map[string]Details) error {
-	manifest.Files = s.sums()
-	if err := s.addManifest(manifest, details); err != nil {
-		return err
-	}
+func (s *Stage) Commit() error {
 	for _, f := range s.files {
 		if err := f.finish(); err != nil {
 			return fmt.Errorf("write to the disk: %w", err)
@@ -121,14 +128,6 @@ func (s *Stage) Commit(manifest *Manifest, details map[string]Details) error {
 		}
 	}
 	return s.dir.sync()
-}
-
-func (s *Stage) addManifest(manifest *Manifest, details map[string]Details) error {
-	f, err := s.create("", ManifestName(s.n))
-	if err != nil {
-		return err
-	}
-	return WriteManifest(f, manifest, details)
 }
 
 // removeOld removes the files of an older checkpoint.

@@ -42,7 +42,7 @@ func TestFilesBelongToTheGivenRoot(t *testing.T) {
 	defer unix.Umask(old)
 	dir := newDir(t)
 	stage := dir.Stage(1, 100000, 100001)
-	if err := errors.Join(generation(1).files(stage), stage.Commit(generation(1).manifest(1), nil)); err != nil {
+	if err := errors.Join(generation(1).files(stage), stage.Describe(generation(1).manifest(1), nil), stage.Commit()); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range listing(t, dir.Path()) {

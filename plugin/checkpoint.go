@@ -129,18 +129,13 @@ func vacant(dir *images.Dir, opt CheckpointOptions) error {
 
 // commit names the files, and tells what was done.
 func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
-	manifest := &images.Manifest{
-		Format: images.ManifestFormat, Number: s.opt.Number,
-		Created: s.when, Boottime: s.boottime,
-		Namespace: s.source, Method: methodCopy,
-	}
-	if err := s.stage.Commit(manifest, s.details); err != nil {
+	if err := s.stage.Commit(); err != nil {
 		return nil, err
 	}
 	s.warnings = append(s.warnings, writers(s.dir, rootUID)...)
 	return &CheckpointReport{
 		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Method: methodCopy,
-		Objects: s.sizes, Files: manifest.Files, Attempts: s.attempts,
+		Objects: s.sizes, Files: s.manifest.Files, Attempts: s.attempts,
 		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
 	}, nil
 }

@@ -38,7 +38,9 @@ func call(fn func(kernel.Kernel) error, k kernel.Kernel) error {
 }
 
 func (m *meddler) Name() string             { return "meddler" }
-func (m *meddler) Diff(kind.Survey) error   { return nil }
+
+func (m *meddler) Recheck(*kind.Target, kernel.Kernel) error { return nil }
+
 func (m *meddler) Busy(int64, int64) string { return "" }
 func (m *meddler) Size() kind.Size          { return kind.Size{} }
 

@@ -140,7 +140,8 @@ func statsIn(k kernel.Kernel) (stats []kernel.Queue) {
 	table, err := k.Table()
 	mustBe(err, nil)
 	for index := range table.MaxIndex + 1 {
-		if stat, err := k.StatIndex(index); err == nil {
+		var stat kernel.Queue
+		if k.StatIndex(index, &stat) == nil {
 			stats = append(stats, stat)
 		}
 	}
@@ -176,7 +177,8 @@ func readState(k kernel.Kernel) (s state, err error) {
 		return s, err
 	}
 	for index := range table.MaxIndex + 1 {
-		stat, err := k.StatIndex(index)
+		var stat kernel.Queue
+		err := k.StatIndex(index, &stat)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EIDRM) {
 			continue
 		}

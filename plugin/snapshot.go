@@ -31,6 +31,7 @@ type snapshot struct {
 	attempts int
 	stage    *images.Stage
 	details  map[string]images.Details
+	manifest *images.Manifest
 	sizes    []Kept
 	warnings []string
 	when     time.Time
@@ -99,12 +100,39 @@ func (s *snapshot) once(ctx context.Context, clock *clock, began int64, quietSec
 		if back := s.Limits.PutBack(); err != nil || back != nil {
 			return errors.Join(err, back)
 		}
-		after, err := s.survey(k)
-		if err != nil {
+		described := inBackground(s.describe)
+		err = s.recheck(k, before)
+		if err == nil && quietSecond {
+			err = judge(clock, before, began)
+		}
+		return errors.Join(err, described())
+	})
+}
+
+// inBackground begins something; the function it returns waits for its end.
+func inBackground(do func() error) (wait func() error) {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	return func() error { return <-done }
+}
+
+// describe writes the JSON file, while the namespace is looked at again.
+func (s *snapshot) describe() error {
+	s.manifest = &images.Manifest{
+		Format: images.ManifestFormat, Number: s.opt.Number,
+		Created: s.when, Boottime: s.boottime,
+		Namespace: s.source, Method: methodCopy,
+	}
+	return s.stage.Describe(s.manifest, s.details)
+}
+
+func (s *snapshot) recheck(k kernel.Kernel, surveys []kind.Survey) error {
+	for _, survey := range surveys {
+		if err := survey.Recheck(&s.Target, k); err != nil {
 			return err
 		}
-		return s.judge(clock, before, after, began, quietSecond)
-	})
+	}
+	return nil
 }
 
 func (s *snapshot) survey(k kernel.Kernel) ([]kind.Survey, error) {
@@ -144,16 +172,9 @@ func (s *snapshot) copy(ctx context.Context, k kernel.Kernel, surveys []kind.Sur
 	return nil
 }
 
-// judge accepts the copy or names what speaks against it.
-func (s *snapshot) judge(clock *clock, before, after []kind.Survey, began int64, quietSecond bool) error {
-	for i := range before {
-		if err := before[i].Diff(after[i]); err != nil {
-			return err
-		}
-	}
-	if !quietSecond {
-		return nil
-	}
+// judge tells what speaks against a copy of which nothing has changed that the
+// statistics show.
+func judge(clock *clock, surveys []kind.Survey, began int64) error {
 	ended, err := clock.second()
 	if err != nil {
 		return err
@@ -161,7 +182,7 @@ func (s *snapshot) judge(clock *clock, before, after []kind.Survey, began int64,
 	if clock.stepped() || ended < began {
 		return fmt.Errorf("the clock was set: the namespace may have %w", kind.ErrChanged)
 	}
-	for _, survey := range after {
+	for _, survey := range surveys {
 		if busy := survey.Busy(began, ended); busy != "" {
 			return fmt.Errorf("%s: in use in the same second: it may have %w", busy, kind.ErrChanged)
 		}

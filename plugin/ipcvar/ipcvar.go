@@ -34,7 +34,9 @@ type survey struct {
 }
 
 // Survey implements kind.Kind.
-func (Kind) Survey(_ *kind.Target, k kernel.Kernel) (kind.Survey, error) {
+func (Kind) Survey(_ *kind.Target, k kernel.Kernel) (kind.Survey, error) { return read(k) }
+
+func read(k kernel.Kernel) (*survey, error) {
 	s := &survey{values: make([][]int64, len(sysctls))}
 	for i := range sysctls {
 		value, err := k.Sysctl(sysctls[i].name)
@@ -49,9 +51,12 @@ func (Kind) Survey(_ *kind.Target, k kernel.Kernel) (kind.Survey, error) {
 	return s, nil
 }
 
-// Diff implements kind.Survey.
-func (s *survey) Diff(later kind.Survey) error {
-	now := later.(*survey)
+// Recheck implements kind.Survey.
+func (s *survey) Recheck(_ *kind.Target, k kernel.Kernel) error {
+	now, err := read(k)
+	if err != nil {
+		return err
+	}
 	for i := range sysctls {
 		if !slices.Equal(s.values[i], now.values[i]) {
 			return fmt.Errorf("sysctl %s: %w", sysctls[i].name, kind.ErrChanged)

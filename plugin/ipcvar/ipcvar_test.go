@@ -53,7 +53,8 @@ func save(t testing.TB, space kernel.Space) (*images.Set, error) {
 		stage.Discard()
 		return nil, err
 	}
-	check(t, stage.Commit(&images.Manifest{Format: images.ManifestFormat, Number: 1}, nil))
+	check(t, stage.Describe(&images.Manifest{Format: images.ManifestFormat, Number: 1}, nil))
+	check(t, stage.Commit())
 	return dir.Set(images.Auto)
 }
 
@@ -244,21 +245,17 @@ func TestValuesThatDoNotFit(t *testing.T) {
 	}
 }
 
-func TestDiff(t *testing.T) {
-	look := func(mem *memkernel.Space) kind.Survey {
-		s, err := Kind{}.Survey(nil, mem.Task(2))
-		check(t, err)
-		return s
-	}
-	base := look(memkernel.New())
-	check(t, base.Diff(look(memkernel.New())))
+func TestRecheck(t *testing.T) {
+	base, err := Kind{}.Survey(nil, memkernel.New().Task(2))
+	check(t, err)
+	check(t, base.Recheck(nil, memkernel.New().Task(2)))
 	if base.Busy(0, math.MaxInt64) != "" || base.Size() != (kind.Size{}) {
 		t.Error("sysctls are busy, or something to copy")
 	}
 	for _, s := range sysctls {
 		mem := memkernel.New()
 		mem.Have(s.name, 77)
-		err := base.Diff(look(mem))
+		err := base.Recheck(nil, mem.Task(2))
 		if !errors.Is(err, kind.ErrChanged) || !strings.Contains(err.Error(), s.name) {
 			t.Errorf("%s changed: %v", s.name, err)
 		}

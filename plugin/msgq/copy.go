@@ -21,11 +21,6 @@ func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stag
 	if len(s.queues) == 0 {
 		return images.Details{[]byte("[]")}, nil
 	}
-	for i := range s.queues { // before anything is written
-		if _, err := headOf(&s.queues[i], t.Owner); err != nil {
-			return nil, err
-		}
-	}
 	file, err := stage.Create(images.MsgKind)
 	if err != nil {
 		return nil, err
@@ -89,6 +84,7 @@ type copier struct {
 	*job
 	k       kernel.Kernel
 	share   int
+	writer  writer
 	block   *images.Block
 	details details
 }
@@ -116,12 +112,12 @@ func (c *copier) queue(q *kernel.Queue) error {
 		return err
 	}
 	c.block.Queue(&head)
-	w := &writer{out: c.out, share: c.share, mark: c.block.Len()}
+	c.writer = writer{out: c.out, share: c.share, mark: c.block.Len()}
 	if q.CBytes >= behindFrom {
-		w.behind = newBehind(c.out, c.share)
+		c.writer.behind = newBehind(c.out, c.share)
 	}
-	err = c.messages(q, w)
-	sum, writeErr := w.finish(c.block)
+	err = c.messages(q)
+	sum, writeErr := c.writer.finish(c.block)
 	if err != nil || writeErr != nil {
 		return cmp.Or(writeErr, err)
 	}
@@ -130,13 +126,13 @@ func (c *copier) queue(q *kernel.Queue) error {
 	return nil
 }
 
-func (c *copier) messages(q *kernel.Queue, w *writer) (err error) {
+func (c *copier) messages(q *kernel.Queue) (err error) {
 	size := newSizer(int(q.QNum), int(q.CBytes))
 	for index := range int(q.QNum) {
 		if err := c.message(q, &size, index); err != nil {
 			return err
 		}
-		if c.block, err = w.full(c.block); err != nil {
+		if c.block, err = c.writer.full(c.block); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,11 +95,44 @@ func TestCopyMissesBytes(t *testing.T) {
 	}
 }
 
-func TestDiff(t *testing.T) {
-	base := func() *survey {
-		return &survey{queues: []kernel.Queue{{ID: 1, Key: 1}, {ID: 2, Key: 2}}}
+// listed is a namespace with queues that no kernel would show.
+type listed struct {
+	kernel.Kernel
+	queues []kernel.Queue
+}
+
+func (l listed) Table() (kernel.Table, error) {
+	table := kernel.Table{Queues: len(l.queues)}
+	for _, q := range l.queues {
+		table.MaxIndex = max(table.MaxIndex, int(q.ID))
 	}
-	check0(t, base().Diff(base()))
+	return table, nil
+}
+
+func (l listed) StatIndex(index int, q *kernel.Queue) error {
+	i := slices.IndexFunc(l.queues, func(q kernel.Queue) bool { return int(q.ID) == index })
+	if i < 0 {
+		return unix.EINVAL
+	}
+	*q = l.queues[i]
+	return nil
+}
+
+func (l listed) IndexBits() int                           { return 15 }
+func (l listed) Run(fn func(k kernel.Kernel) error) error { return fn(l) }
+
+// rechecked is the error of a look at queues that were others before.
+func rechecked(was, now []kernel.Queue) error {
+	l := listed{queues: now}
+	return newSurvey(was).Recheck(&kind.Target{Space: l}, l)
+}
+
+func TestRecheck(t *testing.T) {
+	base := func() []kernel.Queue {
+		return []kernel.Queue{{ID: 1, Key: 1}, {ID: 4, Key: 2}, {ID: 3 * shareIndexes, Key: 3}, {ID: 3*shareIndexes + 7, Key: 4}}
+	}
+	check0(t, rechecked(base(), base()))
+	check0(t, rechecked(nil, nil))
 	for i, change := range []func(q *kernel.Queue){
 		func(q *kernel.Queue) { q.ID++ }, func(q *kernel.Queue) { q.Key++ },
 		func(q *kernel.Queue) { q.UID++ }, func(q *kernel.Queue) { q.GID++ },
@@ -108,18 +142,22 @@ func TestDiff(t *testing.T) {
 		func(q *kernel.Queue) { q.LSPID++ }, func(q *kernel.Queue) { q.LRPID++ },
 		func(q *kernel.Queue) { q.STime++ }, func(q *kernel.Queue) { q.RTime++ }, func(q *kernel.Queue) { q.CTime++ },
 	} {
-		other := base()
-		change(&other.queues[1])
-		for _, err := range []error{base().Diff(other), other.Diff(base())} {
-			if !errors.Is(err, kind.ErrChanged) || !strings.HasPrefix(err.Error(), "queue ") {
-				t.Errorf("change %d: %v, want ErrChanged and the queue", i, err)
+		for at := range base() {
+			other := base()
+			change(&other[at])
+			for _, err := range []error{rechecked(base(), other), rechecked(other, base())} {
+				if !errors.Is(err, kind.ErrChanged) || !strings.HasPrefix(err.Error(), "queue ") {
+					t.Errorf("change %d: %v, want ErrChanged and the queue", i, err)
+				}
 			}
 		}
 	}
-	fewer := &survey{queues: base().queues[:1]}
-	for _, err := range []error{base().Diff(fewer), fewer.Diff(base())} {
-		if !errors.Is(err, kind.ErrChanged) || !strings.HasPrefix(err.Error(), "queue 2 (key 0x2)") {
-			t.Errorf("one more or less: %v", err)
+	for at, q := range base() {
+		fewer := slices.Delete(base(), at, at+1)
+		for _, err := range []error{rechecked(base(), fewer), rechecked(fewer, base())} {
+			if !errors.Is(err, kind.ErrChanged) || !strings.HasPrefix(err.Error(), "queue ") {
+				t.Errorf("%s more or less: %v", name(&q), err)
+			}
 		}
 	}
 }

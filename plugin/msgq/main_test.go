@@ -160,7 +160,7 @@ func (w *world) dump() (boxes []box) {
 	w.look(func(k kernel.Kernel) {
 		limit := must(k.Sysctl(msgmax))[0]
 		check0(w.t, k.SetSysctl(msgmax, math.MaxInt32))
-		for _, q := range must(statRange(k, share{to: must(k.Table()).MaxIndex + 1}, nil)) {
+		for _, q := range must(stat(w.Space, k)) {
 			b := box{Queue: must(headOf(&q, w.Owner))}
 			for index := range int(q.QNum) {
 				buf := make([]byte, kernel.HeaderLen+int(q.CBytes))
@@ -254,14 +254,14 @@ func (w *world) save() (*images.Set, error) {
 		if _, err := vars.Copy(ctx, w.Target, k, stage); err != nil {
 			return err
 		}
-		again, _, err := w.survey(k)
+		if err := queues.Recheck(w.Target, k); err != nil {
+			return err
+		}
+		err = stage.Describe(&images.Manifest{Format: images.ManifestFormat, Number: 1}, map[string]images.Details{Kind{}.Name(): details})
 		if err != nil {
 			return err
 		}
-		if err := queues.Diff(again); err != nil {
-			return err
-		}
-		return stage.Commit(&images.Manifest{Format: images.ManifestFormat, Number: 1}, map[string]images.Details{Kind{}.Name(): details})
+		return stage.Commit()
 	})
 	if err := errors.Join(err, w.Limits.PutBack()); err != nil {
 		stage.Discard()

@@ -16,6 +16,7 @@ import (
 // which CRIU dumps them.
 type survey struct {
 	queues []kernel.Queue
+	size   kind.Size
 }
 
 // Survey implements kind.Kind. It needs no permission on the queues.
@@ -24,7 +25,16 @@ func (Kind) Survey(t *kind.Target, k kernel.Kernel) (kind.Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &survey{queues: queues}, nil
+	return newSurvey(queues), nil
+}
+
+func newSurvey(queues []kernel.Queue) *survey {
+	s := &survey{queues: queues, size: kind.Size{Objects: len(queues)}}
+	for i := range queues {
+		s.size.Messages += int64(queues[i].QNum)
+		s.size.Bytes += int64(queues[i].CBytes)
+	}
+	return s
 }
 
 // stat reads all queues by going over the indexes: three times faster than
@@ -35,21 +45,22 @@ func stat(space kernel.Space, k kernel.Kernel) ([]kernel.Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count the queues: %w", err)
 	}
-	shares := splitEvenly(table.MaxIndex+1, shareIndexes)
 	slots := make([]kernel.Queue, table.MaxIndex+1)
-	found := make([][]kernel.Queue, len(shares))
-	t := threads{space: space, begin: func() work {
-		return func(k kernel.Kernel, s share) (err error) {
-			found[s.number], err = statRange(k, s, slots[s.from:s.from:s.to])
-			return err
-		}
-	}}
-	if err = t.run(k, shares); err != nil {
+	found := make([]int, table.MaxIndex/shareIndexes+1) // by share
+	err = eachIndex(space, k, table.MaxIndex, func(k kernel.Kernel, s share) error {
+		return statRange(k, s, func(q *kernel.Queue) error {
+			slots[s.from+found[s.number]] = *q
+			found[s.number]++
+			return nil
+		})
+	})
+	if err != nil {
 		return nil, err
 	}
 	queues := slots[:0]
-	for _, some := range found { // to the front, where there are gaps
-		queues = append(queues, some...)
+	for number, n := range found { // to the front, where there are gaps
+		from := number * shareIndexes
+		queues = append(queues, slots[from:from+n]...)
 	}
 	return queues, nil
 }
@@ -57,38 +68,68 @@ func stat(space kernel.Space, k kernel.Kernel) ([]kernel.Queue, error) {
 // shareIndexes is how many slots of the table a thread reads at once.
 const shareIndexes = 2048
 
-// statRange appends the queues of a share to queues.
-func statRange(k kernel.Kernel, s share, queues []kernel.Queue) ([]kernel.Queue, error) {
+// eachIndex lets several threads go over the indexes from 0 to last.
+func eachIndex(space kernel.Space, k kernel.Kernel, last int, do work) error {
+	t := threads{space: space, begin: func() work { return do }}
+	return t.run(k, splitEvenly(last+1, shareIndexes))
+}
+
+// statRange calls a function for each queue of a share, in a place that is used
+// again.
+func statRange(k kernel.Kernel, s share, call func(*kernel.Queue) error) error {
+	var q kernel.Queue
 	for index := s.from; index < s.to; index++ {
-		q, err := k.StatIndex(index)
+		err := k.StatIndex(index, &q)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EIDRM) {
 			continue // no queue has this index
 		}
 		if err != nil {
-			return nil, fmt.Errorf("stat the queue at index %d: %w", index, err)
+			return fmt.Errorf("stat the queue at index %d: %w", index, err)
 		}
-		queues = append(queues, q)
+		if err := call(&q); err != nil {
+			return err
+		}
 	}
-	return queues, nil
+	return nil
 }
 
 func name(q *kernel.Queue) string { return images.QueueName(uint32(q.ID), uint32(q.Key)) }
 
-// Diff implements kind.Survey: the same queues, every field the same.
-func (s *survey) Diff(later kind.Survey) error {
-	now := later.(*survey).queues
-	for i := range min(len(s.queues), len(now)) {
-		if s.queues[i] != now[i] {
-			return changed(&s.queues[i])
+// Recheck implements kind.Survey: the same queues, every field the same.
+func (s *survey) Recheck(t *kind.Target, k kernel.Kernel) error {
+	table, err := k.Table()
+	if err != nil {
+		return fmt.Errorf("count the queues: %w", err)
+	}
+	mask := int32(1)<<k.IndexBits() - 1
+	at := func(index int) int { // where in queues the first one from an index on is
+		i, _ := slices.BinarySearchFunc(s.queues, index, func(q kernel.Queue, index int) int { return int(q.ID&mask) - index })
+		return i
+	}
+	if last := at(table.MaxIndex + 1); last < len(s.queues) {
+		return changed(&s.queues[last])
+	}
+	return eachIndex(t.Space, k, table.MaxIndex, func(k kernel.Kernel, part share) error {
+		return recheckRange(k, part, s.queues[at(part.from):at(part.to)])
+	})
+}
+
+// recheckRange compares the queues of a share with those that were there.
+func recheckRange(k kernel.Kernel, s share, want []kernel.Queue) error {
+	err := statRange(k, s, func(q *kernel.Queue) error {
+		if len(want) == 0 {
+			return changed(q)
 		}
+		if *q != want[0] {
+			return changed(&want[0])
+		}
+		want = want[1:]
+		return nil
+	})
+	if err == nil && len(want) > 0 {
+		return changed(&want[0])
 	}
-	switch {
-	case len(s.queues) > len(now):
-		return changed(&s.queues[len(now)])
-	case len(s.queues) < len(now):
-		return changed(&now[len(s.queues)])
-	}
-	return nil
+	return err
 }
 
 func changed(q *kernel.Queue) error { return fmt.Errorf("%s: %w", name(q), kind.ErrChanged) }
@@ -106,11 +147,4 @@ func (s *survey) Busy(since, until int64) string {
 }
 
 // Size implements kind.Survey.
-func (s *survey) Size() kind.Size {
-	size := kind.Size{Objects: len(s.queues)}
-	for i := range s.queues {
-		size.Messages += int64(s.queues[i].QNum)
-		size.Bytes += int64(s.queues[i].CBytes)
-	}
-	return size
-}
+func (s *survey) Size() kind.Size { return s.size }

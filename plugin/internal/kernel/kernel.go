@@ -69,7 +69,7 @@ type Kernel interface {
 	OtherKinds() (Counts, error)
 	// StatIndex is MSG_STAT_ANY: the queue at an index of the table. EINVAL if
 	// the slot is empty. It needs no permission.
-	StatIndex(index int) (Queue, error)
+	StatIndex(index int, q *Queue) error
 	// Stat is IPC_STAT: the queue with an id. EINVAL or EIDRM if there is none,
 	// EACCES without read permission.
 	Stat(id int32) (Queue, error)

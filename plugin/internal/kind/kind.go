@@ -43,8 +43,9 @@ type Kind interface {
 
 // Survey is the state of all objects of a kind at one moment.
 type Survey interface {
-	// Diff names the first difference to a later survey. It wraps ErrChanged.
-	Diff(later Survey) error
+	// Recheck reads the state of all objects again. An error that wraps ErrChanged
+	// names the first difference.
+	Recheck(t *Target, k kernel.Kernel) error
 	// Busy names an object that changed in the seconds from since to until, both
 	// included, by the kernel's own time stamps; "" if there is none.
 	Busy(since, until int64) string

@@ -95,13 +95,13 @@ func (t *thread) OtherKinds() (kernel.Counts, error) {
 	return kernel.Counts{Semaphores: int(sem.Usz), SharedMemory: int(shm.UsedIDs)}, nil
 }
 
-func (t *thread) StatIndex(index int) (kernel.Queue, error) {
+func (t *thread) StatIndex(index int, q *kernel.Queue) error {
 	var ds sysv.MsqidDS
 	id, err := sysv.StatAny(index, &ds)
-	if err != nil {
-		return kernel.Queue{}, err
+	if err == nil {
+		describe(q, id, &ds)
 	}
-	return queue(id, &ds), nil
+	return err
 }
 
 func (t *thread) Stat(id int32) (kernel.Queue, error) {
@@ -109,11 +109,13 @@ func (t *thread) Stat(id int32) (kernel.Queue, error) {
 	if err := sysv.Stat(id, &ds); err != nil {
 		return kernel.Queue{}, err
 	}
-	return queue(id, &ds), nil
+	var q kernel.Queue
+	describe(&q, id, &ds)
+	return q, nil
 }
 
-func queue(id int32, ds *sysv.MsqidDS) kernel.Queue {
-	return kernel.Queue{
+func describe(q *kernel.Queue, id int32, ds *sysv.MsqidDS) {
+	*q = kernel.Queue{
 		ID: id, Key: ds.Perm.Key,
 		UID: ds.Perm.UID, GID: ds.Perm.GID, CUID: ds.Perm.CUID, CGID: ds.Perm.CGID,
 		Mode:   ds.Perm.Mode & 0o777,

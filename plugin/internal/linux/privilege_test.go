@@ -67,7 +67,8 @@ func TestClosedQueue(t *testing.T) {
 					t.Errorf("mode %#o: %s: %v, want EACCES", mode, call, err)
 				}
 			}
-			if q, err := k.StatIndex(0); err != nil || q.ID != id || q.QNum != 1 {
+			var q kernel.Queue
+			if err := k.StatIndex(0, &q); err != nil || q.ID != id || q.QNum != 1 {
 				t.Errorf("stat by index: %+v, %v", q, err)
 			}
 			if table, err := k.Table(); err != nil || table.Queues != 1 {

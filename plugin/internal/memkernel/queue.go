@@ -106,16 +106,17 @@ func (t *Task) Table() (kernel.Table, error) {
 }
 
 // StatIndex implements kernel.Kernel.
-func (t *Task) StatIndex(index int) (kernel.Queue, error) {
+func (t *Task) StatIndex(index int, q *kernel.Queue) error {
 	if err := t.enter("StatIndex"); err != nil {
-		return kernel.Queue{}, err
+		return err
 	}
 	defer t.space.mu.Unlock()
-	q := t.space.queues[index]
-	if q == nil {
-		return kernel.Queue{}, errInvalid
+	at := t.space.queues[index]
+	if at == nil {
+		return errInvalid
 	}
-	return q.Queue, nil
+	*q = at.Queue
+	return nil
 }
 
 // Stat implements kernel.Kernel.
