@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ import (
 // Copy implements kind.Survey with MSG_COPY, on several threads where there are
 // several queues. A namespace without queues leaves no file.
 func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stage *images.Stage) (images.Details, error) {
-	if len(s.queues) == 0 {
+	if s.table.Queues == 0 {
 		return images.Details{[]byte("[]")}, nil
 	}
 	file, err := stage.Create(images.MsgKind)
@@ -28,9 +29,12 @@ func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stag
 	if err := images.WriteHeader(file, images.MsgKind); err != nil {
 		return nil, err
 	}
-	j := &job{ctx: ctx, target: t, queues: s.queues, out: newOrdered(file)}
+	j := newJob(ctx, t, s.table, file)
 	if err := j.run(k); err != nil {
 		return nil, err
+	}
+	if s.queues = j.slots.queues(); len(s.queues) == 0 {
+		return nil, fmt.Errorf("all queues: %w", kind.ErrChanged)
 	}
 	return j.out.details(), nil
 }
@@ -48,35 +52,43 @@ func headOf(q *kernel.Queue, owner *nsenter.Owner) (images.Queue, error) {
 	return head, nil
 }
 
-// job is the copy of all queues.
+// job is the copy of all queues. A queue is looked at right before it is copied:
+// both in turn touch the same memory of the kernel's. What that look finds is
+// what the second one, when all are copied, must find too.
 type job struct {
 	ctx    context.Context
 	target *kind.Target
-	queues []kernel.Queue
+	table  kernel.Table
+	slots  *slots
 	out    *ordered
 }
 
+func newJob(ctx context.Context, t *kind.Target, table kernel.Table, w io.Writer) *job {
+	return &job{ctx: ctx, target: t, table: table, slots: newSlots(table, copyWidth(table)), out: newOrdered(w)}
+}
+
+// copyWidth is how many indexes are a share of work, by what is in a queue on
+// average.
+func copyWidth(table kernel.Table) int {
+	queues := int64(max(table.Queues, 1))
+	width := min(shareBytes*queues/max(table.Bytes, 1), shareMessages*queues/max(table.Messages, 1), shareQueues)
+	return int(max(width, 1))
+}
+
 func (j *job) run(k kernel.Kernel) error {
-	shares := split(len(j.queues), func(i int) (bytes, messages int) {
-		return int(j.queues[i].CBytes), int(j.queues[i].QNum)
-	})
 	room := min(j.size(), flushAt+flushAt/2)
 	t := threads{space: j.target.Space, fail: j.out.fail, begin: func() work {
 		c := &copier{job: j, block: &images.Block{}}
 		c.block.Reserve(room)
 		return c.work
 	}}
-	return t.run(k, shares)
+	return t.run(k, j.slots.shares())
 }
 
 // size is about how long the image becomes.
 func (j *job) size() int {
 	const head = 64 // of a queue; a message's is shorter
-	size := head * len(j.queues)
-	for i := range j.queues {
-		size += int(j.queues[i].CBytes) + head/2*int(j.queues[i].QNum)
-	}
-	return size
+	return head*j.table.Queues + int(j.table.Bytes) + head/2*int(j.table.Messages)
 }
 
 // copier copies shares of the queues on one thread.
@@ -90,10 +102,14 @@ type copier struct {
 }
 
 func (c *copier) work(k kernel.Kernel, s share) error {
-	c.k, c.share = k, s.number
-	c.details.lines = make([]byte, 0, detailSize*(s.to-s.from))
-	for i := s.from; i < s.to; i++ {
-		if err := c.queue(&c.queues[i]); err != nil {
+	c.k, c.share, c.details.lines = k, s.number, nil
+	queues, err := c.slots.fill(k, s)
+	if err != nil {
+		return err
+	}
+	c.details.lines = make([]byte, 0, detailSize*len(queues))
+	for i := range queues {
+		if err := c.queue(&queues[i]); err != nil {
 			return err
 		}
 	}

@@ -51,11 +51,14 @@ func (o *ordered) writeSummed(share int, b []byte, from int, sum uint32) error {
 // pass ends a share whose turn it is. lines are its lines of the JSON file, each
 // with a comma in front.
 func (o *ordered) pass(lines []byte) {
-	o.pieces = append(o.pieces, lines)
+	if len(lines) > 0 {
+		o.pieces = append(o.pieces, lines)
+	}
 	o.next()
 }
 
-// details returns the lines of all shares as a JSON list.
+// details returns the lines of all shares, of which there must be one, as a JSON
+// list.
 func (o *ordered) details() images.Details {
 	o.pieces[0] = o.pieces[0][1:] // the comma separates two lines
 	return slices.Concat(images.Details{[]byte("[")}, o.pieces, images.Details{[]byte("\n    ]")})

@@ -13,56 +13,80 @@ import (
 )
 
 // survey is the state of all queues, in the order of their index: the order in
-// which CRIU dumps them.
+// which CRIU dumps them. It begins with their number and ends, when they are
+// copied, with each of them.
 type survey struct {
+	table  kernel.Table
 	queues []kernel.Queue
-	size   kind.Size
 }
 
 // Survey implements kind.Kind. It needs no permission on the queues.
-func (Kind) Survey(t *kind.Target, k kernel.Kernel) (kind.Survey, error) {
-	queues, err := stat(t.Space, k)
-	if err != nil {
-		return nil, err
-	}
-	return newSurvey(queues), nil
+func (Kind) Survey(_ *kind.Target, k kernel.Kernel) (kind.Survey, error) {
+	table, err := count(k)
+	return &survey{table: table}, err
 }
 
-func newSurvey(queues []kernel.Queue) *survey {
-	s := &survey{queues: queues, size: kind.Size{Objects: len(queues)}}
-	for i := range queues {
-		s.size.Messages += int64(queues[i].QNum)
-		s.size.Bytes += int64(queues[i].CBytes)
+func count(k kernel.Kernel) (kernel.Table, error) {
+	table, err := k.Table()
+	if err != nil {
+		return table, fmt.Errorf("count the queues: %w", err)
 	}
-	return s
+	return table, nil
 }
 
 // stat reads all queues by going over the indexes: three times faster than
 // /proc/sysvipc/msg, which lacks qbytes as well. Large tables are read by
 // several threads.
 func stat(space kernel.Space, k kernel.Kernel) ([]kernel.Queue, error) {
-	table, err := k.Table()
-	if err != nil {
-		return nil, fmt.Errorf("count the queues: %w", err)
-	}
-	slots := make([]kernel.Queue, table.MaxIndex+1)
-	found := make([]int, table.MaxIndex/shareIndexes+1) // by share
-	err = eachIndex(space, k, table.MaxIndex, func(k kernel.Kernel, s share) error {
-		return statRange(k, s, func(q *kernel.Queue) error {
-			slots[s.from+found[s.number]] = *q
-			found[s.number]++
-			return nil
-		})
-	})
+	table, err := count(k)
 	if err != nil {
 		return nil, err
 	}
-	queues := slots[:0]
-	for number, n := range found { // to the front, where there are gaps
-		from := number * shareIndexes
-		queues = append(queues, slots[from:from+n]...)
+	all := newSlots(table, shareIndexes)
+	t := threads{space: space, begin: func() work {
+		return func(k kernel.Kernel, s share) error {
+			_, err := all.fill(k, s)
+			return err
+		}
+	}}
+	if err := t.run(k, all.shares()); err != nil {
+		return nil, err
 	}
-	return queues, nil
+	return all.queues(), nil
+}
+
+// slots has a place for the queue at each index, filled by shares of one width.
+type slots struct {
+	width int
+	all   []kernel.Queue
+	found []int // by share
+}
+
+func newSlots(table kernel.Table, width int) *slots {
+	return &slots{width: width, all: make([]kernel.Queue, table.MaxIndex+1), found: make([]int, table.MaxIndex/width+1)}
+}
+
+func (s *slots) shares() []share { return splitEvenly(len(s.all), s.width) }
+
+// fill reads the queues of a share.
+func (s *slots) fill(k kernel.Kernel, part share) ([]kernel.Queue, error) {
+	queues := s.all[part.from:part.from:part.to]
+	err := statRange(k, part, func(q *kernel.Queue) error {
+		queues = append(queues, *q)
+		return nil
+	})
+	s.found[part.number] = len(queues)
+	return queues, err
+}
+
+// queues moves all queues to the front, where there are gaps.
+func (s *slots) queues() []kernel.Queue {
+	queues := s.all[:0]
+	for number, n := range s.found {
+		from := number * s.width
+		queues = append(queues, s.all[from:from+n]...)
+	}
+	return queues
 }
 
 // shareIndexes is how many slots of the table a thread reads at once.
@@ -97,9 +121,9 @@ func name(q *kernel.Queue) string { return images.QueueName(uint32(q.ID), uint32
 
 // Recheck implements kind.Survey: the same queues, every field the same.
 func (s *survey) Recheck(t *kind.Target, k kernel.Kernel) error {
-	table, err := k.Table()
+	table, err := count(k)
 	if err != nil {
-		return fmt.Errorf("count the queues: %w", err)
+		return err
 	}
 	mask := int32(1)<<k.IndexBits() - 1
 	at := func(index int) int { // where in queues the first one from an index on is
@@ -147,4 +171,6 @@ func (s *survey) Busy(since, until int64) string {
 }
 
 // Size implements kind.Survey.
-func (s *survey) Size() kind.Size { return s.size }
+func (s *survey) Size() kind.Size {
+	return kind.Size{Objects: s.table.Queues, Messages: s.table.Messages, Bytes: s.table.Bytes}
+}
