@@ -37,7 +37,7 @@ func call(fn func(kernel.Kernel) error, k kernel.Kernel) error {
 	return fn(k)
 }
 
-func (m *meddler) Name() string             { return "meddler" }
+func (m *meddler) Name() string { return "meddler" }
 
 func (m *meddler) Recheck(*kind.Target, kernel.Kernel) error { return nil }
 
