@@ -71,7 +71,7 @@ func newJob(ctx context.Context, t *kind.Target, table kernel.Table, w io.Writer
 // average.
 func copyWidth(table kernel.Table) int {
 	queues := int64(max(table.Queues, 1))
-	width := min(shareBytes*queues/max(table.Bytes, 1), shareMessages*queues/max(table.Messages, 1), shareQueues)
+	width := min(shareBytes*queues/int64(max(table.Bytes, 1)), shareMessages*queues/int64(max(table.Messages, 1)), shareQueues)
 	return int(max(width, 1))
 }
 
@@ -85,10 +85,10 @@ func (j *job) run(k kernel.Kernel) error {
 	return t.run(k, j.slots.shares())
 }
 
-// size is about how long the image becomes.
+// size is about how long the image becomes, or more than flushAt.
 func (j *job) size() int {
 	const head = 64 // of a queue; a message's is shorter
-	return head*j.table.Queues + int(j.table.Bytes) + head/2*int(j.table.Messages)
+	return head*j.table.Queues + int(min(j.table.Bytes, holdAt)) + head/2*int(min(j.table.Messages, holdAt))
 }
 
 // copier copies shares of the queues on one thread.

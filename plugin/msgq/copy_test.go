@@ -322,3 +322,26 @@ func TestCopyOfALargeQueueToAFullDisk(t *testing.T) {
 		}
 	}
 }
+
+// What MSG_INFO tells of bytes and messages wraps around at 32 bits: the copy
+// must do with anything.
+func TestCountsAreGuesses(t *testing.T) {
+	for _, count := range []uint32{0, 1, math.MaxInt32, math.MaxInt32 + 1, math.MaxUint32} {
+		table := kernel.Table{Queues: 1 << 24, MaxIndex: 1<<24 - 1, Messages: count, Bytes: count}
+		j := &job{table: table}
+		if size := j.size(); size < 0 || count > flushAt && size < flushAt {
+			t.Errorf("%d bytes: an image of about %d", count, size)
+		}
+		if width := copyWidth(table); width < 1 || width > shareQueues {
+			t.Errorf("%d bytes: shares of %d queues", count, width)
+		}
+	}
+	s := &survey{table: kernel.Table{Queues: 2, Messages: 1, Bytes: 2}}
+	if got, want := s.Size(), (kind.Size{Objects: 2, Messages: 1, Bytes: 2}); got != want {
+		t.Errorf("before the copy %+v, want %+v", got, want)
+	}
+	s.queues = []kernel.Queue{{QNum: 1 << 31, CBytes: 1 << 32}, {QNum: 1 << 31, CBytes: 1}}
+	if got, want := s.Size(), (kind.Size{Objects: 2, Messages: 1 << 32, Bytes: 1<<32 + 1}); got != want {
+		t.Errorf("after the copy %+v, want %+v", got, want)
+	}
+}

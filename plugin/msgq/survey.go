@@ -170,7 +170,15 @@ func (s *survey) Busy(since, until int64) string {
 	return name(&s.queues[i])
 }
 
-// Size implements kind.Survey.
+// Size implements kind.Survey: a guess at first, exact when all is copied.
 func (s *survey) Size() kind.Size {
-	return kind.Size{Objects: s.table.Queues, Messages: s.table.Messages, Bytes: s.table.Bytes}
+	if s.queues == nil {
+		return kind.Size{Objects: s.table.Queues, Messages: int64(s.table.Messages), Bytes: int64(s.table.Bytes)}
+	}
+	size := kind.Size{Objects: len(s.queues)}
+	for i := range s.queues {
+		size.Messages += int64(s.queues[i].QNum)
+		size.Bytes += int64(s.queues[i].CBytes)
+	}
+	return size
 }

@@ -39,12 +39,13 @@ type Creator struct {
 	UID, GID uint32
 }
 
-// Table describes the table of queues: MSG_INFO of msgctl(2).
+// Table describes the table of queues: MSG_INFO of msgctl(2). Messages and Bytes
+// are good for a guess only: the call has 32 bits for each.
 type Table struct {
-	Queues   int   // queues in the namespace
-	MaxIndex int   // highest index in use, for StatIndex; 0 also when there is none
-	Messages int64 // messages in all queues
-	Bytes    int64 // bytes in all queues
+	Queues   int    // queues in the namespace
+	MaxIndex int    // highest index in use, for StatIndex; 0 also when there is none
+	Messages uint32 // messages in all queues, modulo 2^32
+	Bytes    uint32 // bytes in all queues, modulo 2^32
 }
 
 // Counts says how many objects of the other System V kinds live in the

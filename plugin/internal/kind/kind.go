@@ -49,7 +49,7 @@ type Survey interface {
 	// Busy names an object that changed in the seconds from since to until, both
 	// included, by the kernel's own time stamps; "" if there is none.
 	Busy(since, until int64) string
-	// Size is how much there is to copy, for progress.
+	// Size is how much was copied; before that a guess, for progress.
 	Size() Size
 	// Copy writes the image of what was surveyed, and leaves every object as it
 	// is. It may call Target.Space.Run for more threads. An error that wraps

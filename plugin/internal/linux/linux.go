@@ -79,7 +79,7 @@ func (t *thread) Table() (kernel.Table, error) {
 	}
 	return kernel.Table{
 		Queues: int(info.Pool), MaxIndex: maxIndex,
-		Messages: int64(info.Map), Bytes: int64(info.Tql),
+		Messages: info.Map, Bytes: info.Tql,
 	}, nil
 }
 

@@ -99,8 +99,8 @@ func (t *Task) Table() (kernel.Table, error) {
 	table := kernel.Table{Queues: len(t.space.queues)}
 	for index, q := range t.space.queues {
 		table.MaxIndex = max(table.MaxIndex, index)
-		table.Messages += int64(q.QNum)
-		table.Bytes += int64(q.CBytes)
+		table.Messages += uint32(q.QNum)
+		table.Bytes += uint32(q.CBytes)
 	}
 	return table, nil
 }

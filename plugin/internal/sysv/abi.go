@@ -35,16 +35,17 @@ type MsqidDS struct {
 
 // MsgInfo is struct msginfo of include/uapi/linux/msg.h as MSG_INFO fills it:
 // Pool counts the queues, Map the messages and Tql the bytes; Max, Mnb and Mni
-// are the limits.
+// are the limits. Map and Tql have room for the low 32 bits of what the kernel
+// counts (ipc/msg.c, msgctl_info): no sign, and beyond 4 GiB not all of it.
 type MsgInfo struct {
 	_    structs.HostLayout
 	Pool int32
-	Map  int32
+	Map  uint32
 	Max  int32
 	Mnb  int32
 	Mni  int32
 	Ssz  int32
-	Tql  int32
+	Tql  uint32
 	_    uint16
 	_    uint16
 }
