@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/ipc-cr/ipc-cr/images"
@@ -51,18 +52,45 @@ func TestNoAllocationPerMessage(t *testing.T) {
 		if n := testing.AllocsPerRun(10, func() { fill(&block, size) }); n > 0 {
 			t.Errorf("messages of %d bytes: %g allocations to write", size, n)
 		}
-		var r images.Reader
-		source := bytes.NewReader(block.Bytes())
-		for name, reset := range map[string]func(){
-			"Reset":      func() { source.Reset(block.Bytes()); r.Reset("f", source, 0, int64(block.Len())) },
-			"Reset, -1":  func() { source.Reset(block.Bytes()); r.Reset("f", source, 0, -1) },
-			"ResetBytes": func() { r.ResetBytes("f", block.Bytes(), 0) },
-		} {
-			if n := testing.AllocsPerRun(10, func() { reset(); skim(t, &r) }); n > 2 {
+		for name, pass := range passes(t, &block) {
+			if n := testing.AllocsPerRun(10, pass); n > 10 {
 				t.Errorf("messages of %d bytes, %s: %g allocations to read", size, name, n)
 			}
 		}
 	}
+}
+
+// passes are the ways to read what is in a block.
+func passes(tb testing.TB, block *images.Block) map[string]func() {
+	header := must[[]byte](tb)(headerBytes())
+	image := slices.Concat(header, block.Bytes())
+	source, reader := bytes.NewReader(image), &images.Reader{}
+	stream := func(size int64) func() {
+		return func() {
+			source.Reset(image)
+			skim(tb, must[*images.Reader](tb)(images.NewReader("f", source, size)))
+		}
+	}
+	return map[string]func(){
+		"stream":             stream(int64(len(image))),
+		"stream of any size": stream(-1),
+		"part": func() {
+			p := images.NewPart(source, int64(len(header)), int64(len(image)))
+			defer p.Close()
+			reader.ResetPart("f", p)
+			skim(tb, reader)
+		},
+		"memory": func() {
+			reader.ResetBytes("f", image[len(header):], int64(len(header)))
+			skim(tb, reader)
+		},
+	}
+}
+
+func headerBytes() ([]byte, error) {
+	var b bytes.Buffer
+	err := images.WriteHeader(&b, images.MsgKind)
+	return b.Bytes(), err
 }
 
 func BenchmarkBlock(b *testing.B) {
@@ -83,18 +111,12 @@ func BenchmarkReader(b *testing.B) {
 	for _, size := range benchSizes {
 		var block images.Block
 		fill(&block, size)
-		source := bytes.NewReader(nil)
-		for name, reset := range map[string]func(*images.Reader){
-			"stream": func(r *images.Reader) { source.Reset(block.Bytes()); r.Reset("f", source, 0, int64(block.Len())) },
-			"memory": func(r *images.Reader) { r.ResetBytes("f", block.Bytes(), 0) },
-		} {
+		for name, pass := range passes(b, &block) {
 			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
-				var r images.Reader
 				b.SetBytes(int64(block.Len()))
 				b.ReportAllocs()
 				for b.Loop() {
-					reset(&r)
-					skim(b, &r)
+					pass()
 				}
 			})
 		}

@@ -3,6 +3,7 @@ package images
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -69,10 +70,10 @@ func NewPart(src io.ReaderAt, from, to int64) *Part {
 	return t
 }
 
-// Ahead lets another thread read while the user of what came before is busy in
-// system calls: whoever comes to a piece first reads it. For a user who only
-// looks at the bytes it is no gain, because memory sets the pace. It does nothing
-// where the part is small, or the program has one processor.
+// Ahead lets another thread read as well: whoever comes to a piece first reads
+// it. Two threads read twice as fast as one from memory that no cache holds, and
+// one reads while the user of what came before is busy in system calls. It does
+// nothing where the part is small, or the program has one processor.
 func (t *Part) Ahead() {
 	if t.to-t.from >= aheadFrom && runtime.GOMAXPROCS(0) > 1 {
 		t.helper.Go(t.help)
@@ -82,14 +83,25 @@ func (t *Part) Ahead() {
 // Whole reads the part at once: all of it, if it is no longer than PieceSize.
 // What it returns is valid until Close.
 func (t *Part) Whole() ([]byte, error) {
-	p, err := t.take()
-	if err == nil && int64(p.n) < t.to-t.from {
-		err = cmp.Or(p.err, io.ErrUnexpectedEOF)
+	if t.from == t.to {
+		return nil, nil
 	}
+	p, err := t.take()
 	if err != nil {
 		return nil, err
 	}
+	if int64(p.n) < t.to-t.from {
+		return nil, fmt.Errorf("%d of %d bytes: %w", p.n, t.to-t.from, shortRead(p.err))
+	}
 	return p.memory[partRoom : partRoom+p.n], nil
+}
+
+// shortRead is the error of a read that gave less than a file should hold.
+func shortRead(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF // the file has shrunk
+	}
+	return err
 }
 
 // Close ends the reading. What the reader was given is no longer valid.
@@ -108,9 +120,6 @@ func (t *Part) Close() {
 		longs.Put(t.long)
 	}
 }
-
-// Read implements io.Reader for NewReader and Reset, which do not use it.
-func (t *Part) Read([]byte) (int, error) { return 0, errors.New("a Part is a source for a Reader") }
 
 func (t *Part) count() int { return int((t.to - t.from + PieceSize - 1) / PieceSize) }
 
@@ -230,7 +239,8 @@ func (t *Part) release(p *piece) {
 }
 
 // fillPart is fill for a reader of a Part.
-func (r *Reader) fillPart(t *Part, n int) error {
+func (r *Reader) fillPart(n int) error {
+	t := r.part
 	r.sum()
 	rest := r.buf[r.from:]
 	r.base, r.from, r.summed = r.base+int64(r.from), 0, 0

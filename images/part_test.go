@@ -38,7 +38,11 @@ func part(src io.ReaderAt, size int64, ahead bool) ([]queue, error) {
 	if ahead {
 		p.Ahead()
 	}
-	return decode(p, size)
+	r, err := images.NewPartReader("the image", p)
+	if err != nil {
+		return nil, err
+	}
+	return rest(r)
 }
 
 func TestPart(t *testing.T) {
@@ -59,7 +63,7 @@ func TestPartOfAFile(t *testing.T) {
 	p := images.NewPart(bytes.NewReader(image), int64(heads), int64(len(image)))
 	defer p.Close()
 	var r images.Reader
-	r.Reset("the image", p, int64(heads), int64(len(image)-heads))
+	r.ResetPart("the image", p)
 	got, err := rest(&r)
 	if diff := diff(want[2:], got); diff != "" || err != nil || r.Offset() != int64(len(image)) {
 		t.Errorf("%v, at %d\n%s", err, r.Offset(), diff)
@@ -111,7 +115,7 @@ func TestPartIsClosedEarly(t *testing.T) {
 	for range 50 {
 		p := images.NewPart(bytes.NewReader(image), 0, int64(len(image)))
 		p.Ahead()
-		r := must[*images.Reader](t)(images.NewReader("the image", p, int64(len(image))))
+		r := must[*images.Reader](t)(images.NewPartReader("the image", p))
 		must[*images.Queue](t)(r.Queue())
 		m := must[images.Payload](t)(r.Message())
 		if !bytes.Equal(m.Bytes(), want[0].Messages[0].Body) {
@@ -122,18 +126,22 @@ func TestPartIsClosedEarly(t *testing.T) {
 }
 
 func TestWhole(t *testing.T) {
+	whole := func(src io.ReaderAt, size int64) ([]byte, error) {
+		p := images.NewPart(src, 0, size)
+		defer p.Close()
+		data, err := p.Whole()
+		return bytes.Clone(data), err
+	}
 	for _, size := range []int64{0, 1, images.PieceSize} {
 		data := pattern(int(size))
-		p := images.NewPart(bytes.NewReader(data), 0, size)
-		got, err := p.Whole()
-		if !bytes.Equal(got, data) || size > 0 && err != nil {
+		if got, err := whole(bytes.NewReader(data), size); !bytes.Equal(got, data) || err != nil {
 			t.Errorf("%d bytes: %d, %v", size, len(got), err)
 		}
-		p.Close()
-		p = images.NewPart(bytes.NewReader(data), 0, size+1)
-		if _, err := p.Whole(); err == nil {
-			t.Errorf("%d bytes instead of %d: no error", size, size+1)
+		if _, err := whole(bytes.NewReader(data), size+1); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%d bytes, shrunk from %d: %v", size, size+1, err)
 		}
-		p.Close()
+	}
+	if _, err := whole(failing{bytes.NewReader(pattern(9)), 8}, 9); !errors.Is(err, iotest.ErrTimeout) {
+		t.Errorf("%v, want the source's error", err)
 	}
 }

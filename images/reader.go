@@ -18,15 +18,15 @@ const window = 32 << 10
 // there.
 type Reader struct {
 	file string
-	src  io.Reader
-	left int64 // bytes src still has to give, -1 if unknown
-	base int64 // offset in the file of buf[0]
+	src  io.Reader // of a reader of a stream
+	part *Part     // of one of a Part; neither is set for one of bytes in memory
+	left int64     // bytes that are still to come, -1 if unknown
+	base int64     // offset in the file of buf[0]
 
 	buf      []byte
 	kept     *piece // that buf is in
 	from     int    // first byte of buf not yet consumed
 	summed   int    // up to where buf is in the checksums
-	checked  bool   // what is read was read once before
 	queueCRC uint32
 	fileCRC  uint32
 	todo     uint32 // messages of the current queue not yet read
@@ -53,15 +53,24 @@ type Payload struct {
 // many bytes src will give, or -1 where that is not known; it allows to refuse
 // absurd counts at once.
 func NewReader(file string, src io.Reader, size int64) (*Reader, error) {
-	r := &Reader{file: file, src: src, left: size}
+	return begin(&Reader{file: file, src: src, left: size})
+}
+
+// NewPartReader is NewReader for a Part that begins where the file does.
+func NewPartReader(file string, part *Part) (*Reader, error) {
+	return begin(&Reader{file: file, part: part, left: part.to})
+}
+
+// begin reads the magic numbers.
+func begin(r *Reader) (*Reader, error) {
 	head := headerLen
-	if size >= 0 {
-		head = int(min(size, headerLen)) // what a short file has of it
+	if r.left >= 0 {
+		head = int(min(r.left, headerLen)) // what a short file has of it
 	}
 	if err := r.need(head); err != nil && !errors.Is(err, errEnded) {
 		return nil, err
 	}
-	if err := checkHeader(file, r.buf[:min(len(r.buf), headerLen)], MsgKind); err != nil {
+	if err := checkHeader(r.file, r.buf[:min(len(r.buf), headerLen)], MsgKind); err != nil {
 		return nil, err
 	}
 	r.fileCRC = Checksum(0, r.buf[:headerLen])
@@ -77,20 +86,16 @@ func NewBytesReader(file string, data []byte) (*Reader, error) {
 	return &Reader{file: file, buf: data, from: headerLen, summed: headerLen, fileCRC: Checksum(0, data[:headerLen])}, nil
 }
 
-// Reset makes the reader read a part of an image that begins with a queue at
-// offset, as Offset told it, and that was read before. The zero Reader may be
-// reset. Its memory is used
-// again.
-func (r *Reader) Reset(file string, src io.Reader, offset, size int64) {
+// ResetPart makes the reader read a part of an image that begins with a queue,
+// where Offset told it. The zero Reader may be reset. Before the Part it read is
+// closed, a reader must be reset.
+func (r *Reader) ResetPart(file string, part *Part) {
 	r.restore()
-	if _, part := r.src.(*Part); part || r.src == nil {
-		r.buf = nil // not ours
-	}
-	*r = Reader{file: file, src: src, left: size, base: offset, buf: r.buf[:0], checked: true}
+	*r = Reader{file: file, part: part, left: part.to - part.from, base: part.from}
 }
 
-// ResetBytes is Reset for a part in memory. It copies nothing; Payload.Msgbuf
-// changes 8 bytes of data until the next call.
+// ResetBytes is ResetPart for a part in memory that stands at offset. It copies
+// nothing; Payload.Msgbuf changes 8 bytes of data until the next call.
 func (r *Reader) ResetBytes(file string, data []byte, offset int64) {
 	r.restore()
 	*r = Reader{file: file, buf: data, base: offset}

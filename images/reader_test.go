@@ -118,7 +118,7 @@ func TestReaderOffsetsAndSum(t *testing.T) {
 		if r.Offset() != at || r.Sum() != sum.Sum32() {
 			t.Errorf("offset %d, sum %#x, want %d, %#x", r.Offset(), r.Sum(), at, sum.Sum32())
 		}
-		checkPart(t, image[start:at], start, q)
+		checkPart(t, image[:at], start, q)
 	}
 	if at != int64(len(image)) {
 		t.Errorf("ends at %d of %d", at, len(image))
@@ -128,24 +128,28 @@ func TestReaderOffsetsAndSum(t *testing.T) {
 	}
 }
 
-// checkPart reads the part of an image that one queue is, in both ways, twice,
-// with the same reader.
-func checkPart(t *testing.T, part []byte, offset int64, want queue) {
+// checkPart reads the last queue of an image, which stands at offset, in both
+// ways, twice, with the same reader.
+func checkPart(t *testing.T, image []byte, offset int64, want queue) {
 	t.Helper()
+	part := func() *images.Part {
+		p := images.NewPart(bytes.NewReader(image), offset, int64(len(image)))
+		t.Cleanup(p.Close)
+		return p
+	}
 	var r images.Reader
 	for range 2 {
 		for _, reset := range []func(){
-			func() { r.Reset("the image", bytes.NewReader(part), offset, int64(len(part))) },
-			func() { r.Reset("the image", iotest.OneByteReader(bytes.NewReader(part)), offset, -1) },
-			func() { r.ResetBytes("the image", part, offset) },
+			func() { r.ResetPart("the image", part()) },
+			func() { r.ResetBytes("the image", image[offset:], offset) },
 		} {
 			reset()
 			got, err := rest(&r)
 			if diff := diff([]queue{want}, got); diff != "" || err != nil {
 				t.Errorf("part at %d: %v\n%s", offset, err, diff)
 			}
-			if r.Offset() != offset+int64(len(part)) {
-				t.Errorf("part at %d ends at %d, want %d", offset, r.Offset(), offset+int64(len(part)))
+			if r.Offset() != int64(len(image)) {
+				t.Errorf("part at %d ends at %d, want %d", offset, r.Offset(), len(image))
 			}
 		}
 	}
@@ -181,7 +185,7 @@ func TestMsgbufRestores(t *testing.T) {
 	for name, next := range map[string]func(){
 		"Message":    func() { r.Message() },
 		"Queue":      func() { r.Queue() },
-		"Reset":      func() { r.Reset("another", bytes.NewReader(nil), 0, 0) },
+		"ResetPart":  func() { r.ResetPart("another", images.NewPart(bytes.NewReader(nil), 0, 0)) },
 		"ResetBytes": func() { r.ResetBytes("another", nil, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -207,15 +211,17 @@ func checkRestored(t *testing.T, data, want []byte, next func()) {
 	}
 }
 
-// Data that was given with ResetBytes is the caller's: a later Reset must not
-// read into it.
+// Data that was given with ResetBytes is the caller's: a Part must not be read
+// into it.
 func TestResetLeavesForeignBytes(t *testing.T) {
 	image, want := plain(t)
 	data := bytes.Clone(image[8:])
 	var r images.Reader
 	r.ResetBytes("the image", data, 8)
-	other := encode(t, criuQueues()["many"])[8:]
-	r.Reset("another", bytes.NewReader(other), 8, int64(len(other)))
+	other := encode(t, criuQueues()["many"])
+	p := images.NewPart(bytes.NewReader(other), 8, int64(len(other)))
+	defer p.Close()
+	r.ResetPart("another", p)
 	if _, err := rest(&r); err != nil || !bytes.Equal(data, image[8:]) {
 		t.Errorf("%v, or data was written over", err)
 	}

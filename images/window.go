@@ -24,18 +24,17 @@ func (r *Reader) need(n int) error {
 }
 
 // fill reads until n bytes are there. A length that a hostile file claims does
-// not size the buffer: it doubles as the bytes come in, unless they were read
-// once before.
+// not size the buffer: it doubles as the bytes come in.
 func (r *Reader) fill(n int) error {
-	if r.src == nil {
+	switch {
+	case r.part != nil:
+		return r.fillPart(n)
+	case r.src == nil:
 		return errEnded
-	}
-	if part, ok := r.src.(*Part); ok {
-		return r.fillPart(part, n)
 	}
 	r.shift()
 	for len(r.buf) < n {
-		r.grow(n)
+		r.grow()
 		got, err := r.src.Read(r.buf[len(r.buf):r.until(n)])
 		r.buf = r.buf[:len(r.buf)+got]
 		if r.left >= 0 {
@@ -74,14 +73,11 @@ func (r *Reader) until(n int) int {
 	return min(n+maxRecord, cap(r.buf))
 }
 
-func (r *Reader) grow(n int) {
-	if len(r.buf) < cap(r.buf) && (!r.checked || n <= cap(r.buf)) {
+func (r *Reader) grow() {
+	if len(r.buf) < cap(r.buf) {
 		return
 	}
 	size := max(2*cap(r.buf), window)
-	if r.checked {
-		size = max(n+maxRecord, window)
-	}
 	if r.left >= 0 {
 		// No larger than what is to come; that is a claim as well, in an archive.
 		size = int(min(int64(size), int64(len(r.buf))+max(r.left, 1)))

@@ -53,19 +53,12 @@ func newBehind(out *ordered, share int) *behind {
 func (b *behind) run() {
 	for p := range b.full {
 		if b.err == nil {
-			b.err = b.write(p)
+			b.err = b.out.writeQueue(b.share, p.block, p.mark, &b.sum)
 			b.failed.Store(b.err != nil)
 		}
 		p.block.Reset()
 		b.free <- p.block
 	}
-}
-
-func (b *behind) write(p parcel) error {
-	messages := p.block.Bytes()[p.mark:]
-	sum := images.Checksum(0, messages)
-	b.sum = images.JoinChecksums(b.sum, sum, len(messages))
-	return b.out.writeSummed(b.share, p.block.Bytes(), p.mark, sum)
 }
 
 // errBehind stops the copy where finish tells what failed.

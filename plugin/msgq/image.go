@@ -212,7 +212,7 @@ func (s *source) whole(size int64) (r *images.Reader, err error) {
 	s.part = images.NewPart(s.file, 0, size)
 	if size > images.PieceSize {
 		s.part.Ahead()
-		return images.NewReader(s.path, s.part, size)
+		return images.NewPartReader(s.path, s.part)
 	}
 	if s.data, err = s.part.Whole(); err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.path, err)
@@ -247,7 +247,7 @@ func (c *cursor) rest() {
 	if c.part == nil {
 		return
 	}
-	c.reader.Reset(c.source.path, nil, 0, 0) // lets go of the memory
+	c.reader.ResetBytes(c.source.path, nil, 0) // lets go of the part's memory
 	c.part.Close()
 	c.part, c.end = nil, 0
 }
@@ -277,7 +277,7 @@ func (c *cursor) open(from, end int64) {
 	c.rest()
 	c.part, c.end = images.NewPart(c.source.file, from, end), end
 	c.part.Ahead()
-	c.reader.Reset(c.source.path, c.part, from, end-from)
+	c.reader.ResetPart(c.source.path, c.part)
 }
 
 func (s *source) altered(r *record) error {

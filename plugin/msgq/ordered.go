@@ -36,16 +36,20 @@ type summedWriter interface {
 	WriteSummed(b []byte, from int, sum uint32) error
 }
 
-// writeSummed is write for bytes whose CRC-32C from an offset on is known.
-func (o *ordered) writeSummed(share int, b []byte, from int, sum uint32) error {
+// writeQueue is write for a block in which messages of one queue stand from an
+// offset on. They are taken into the queue's checksum.
+func (o *ordered) writeQueue(share int, block *images.Block, from int, queueSum *uint32) error {
+	messages := block.Bytes()[from:]
+	sum := images.Checksum(0, messages)
+	*queueSum = images.JoinChecksums(*queueSum, sum, len(messages))
 	w, ok := o.w.(summedWriter)
 	if !ok {
-		return o.write(share, b)
+		return o.write(share, block.Bytes())
 	}
 	if err := o.wait(share); err != nil {
 		return err
 	}
-	return w.WriteSummed(b, from, sum)
+	return w.WriteSummed(block.Bytes(), from, sum)
 }
 
 // pass ends a share whose turn it is. lines are its lines of the JSON file, each

@@ -43,13 +43,11 @@ func stat(space kernel.Space, k kernel.Kernel) ([]kernel.Queue, error) {
 		return nil, err
 	}
 	all := newSlots(table, shareIndexes)
-	t := threads{space: space, begin: func() work {
-		return func(k kernel.Kernel, s share) error {
-			_, err := all.fill(k, s)
-			return err
-		}
-	}}
-	if err := t.run(k, all.shares()); err != nil {
+	err = eachIndex(space, k, table.MaxIndex, func(k kernel.Kernel, s share) error {
+		_, err := all.fill(k, s)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return all.queues(), nil

@@ -38,10 +38,7 @@ func (w *writer) full(block *images.Block) (*images.Block, error) {
 		return block, nil
 	}
 	w.mark = 0
-	messages := block.Bytes()[mark:]
-	sum := images.Checksum(0, messages)
-	w.sum = images.JoinChecksums(w.sum, sum, len(messages))
-	err := w.out.writeSummed(w.share, block.Bytes(), mark, sum)
+	err := w.out.writeQueue(w.share, block, mark, &w.sum)
 	block.Reset()
 	return block, err
 }

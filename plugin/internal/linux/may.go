@@ -14,8 +14,9 @@ import (
 
 func (t *thread) MayRestore(creators []kernel.Creator) error {
 	// A capability in a parent user namespace counts in the child's as well
-	// (user_namespaces(7)), so the thread's own set decides. The file of
-	// msg_next_id does not: before Linux 5.19 everybody may open it.
+	// (user_namespaces(7)), so the thread's own set decides. To open the file of
+	// msg_next_id would tell it too, but costs a look-up in a fresh namespace,
+	// where the kernel has to make everything on the way.
 	held, err := Capabilities()
 	if err != nil {
 		return err
