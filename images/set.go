@@ -36,8 +36,8 @@ func (d *Dir) Set(n int64) (*Set, error) {
 	return s, s.Ready()
 }
 
-// BeginSet is Set for a caller who reads the images while the JSON file is still
-// being read. Manifest is there when Ready or Check has returned.
+// BeginSet is Set without Ready, for a caller who has another goroutine call that
+// while it reads the images. Manifest is there when Ready or Check has returned.
 func (d *Dir) BeginSet(n int64) (*Set, error) {
 	names, err := d.names()
 	if err != nil {
@@ -52,12 +52,11 @@ func (d *Dir) BeginSet(n int64) (*Set, error) {
 		return nil, err
 	}
 	s.manifest = sync.OnceValue(s.readManifest)
-	go func() { _ = s.manifest() }() // Ready tells what is wrong
 	return s, nil
 }
 
-// Ready waits for the JSON file and tells what is wrong with it. It must be
-// called before the directory is closed.
+// Ready reads the JSON file, once, and tells what is wrong with it. It may be
+// called from several goroutines, before the directory is closed.
 func (s *Set) Ready() error { return s.manifest() }
 
 func (d *Dir) choose(numbers []uint32, n int64) (uint32, error) {

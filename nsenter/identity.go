@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -63,10 +64,10 @@ func (n *Namespace) identityBy(idOf idSource) (Identity, error) {
 	return id, err
 }
 
-func bootID() (string, error) {
+var bootID = sync.OnceValues(func() (string, error) {
 	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(text)), err
-}
+})
 
 // kernelID wraps the ioctl NS_GET_ID of linux/nsfs.h, Linux 6.18. Kernels that
 // do not know it say ENOTTY.

@@ -44,7 +44,7 @@ func (n *Namespace) owner() (*Owner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fstat user namespace: %w", err)
 	}
-	own, err := keyAt(unix.AT_FDCWD, "/proc/thread-self/ns/user")
+	own, err := keyAt(unix.AT_FDCWD, self+"/ns/user")
 	if err != nil {
 		return nil, fmt.Errorf("stat own user namespace: %w", err)
 	}
@@ -56,8 +56,13 @@ func (n *Namespace) owner() (*Owner, error) {
 
 // ownMaps needs no second look: a process of several threads cannot change its
 // user namespace (setns(2)).
+// self is the process. Its threads all are in one user namespace: the kernel
+// lets only a process of one thread change it (unshare(2), setns(2)). The links
+// of a thread of its own take longer.
+const self = "/proc/self"
+
 func ownMaps() (*Owner, error) {
-	uids, gids, err := readMaps(unix.AT_FDCWD, "/proc/thread-self")
+	uids, gids, err := readMaps(unix.AT_FDCWD, self)
 	if err != nil {
 		return nil, fmt.Errorf("own id maps: %w", err)
 	}

@@ -24,13 +24,8 @@ const threadLink = "/proc/thread-self/ns/ipc"
 // Entering needs CAP_SYS_ADMIN in the caller's user namespace and in the one
 // that owns the namespace. Nothing is needed to run in the namespace that the
 // process is in already.
-func (n *Namespace) Run(fn func() error) error { return n.Start(fn)() }
-
-// Start is [Namespace.Run] for a caller that has something to do meanwhile: it
-// returns at once, and the function that it returns waits for the end of fn as
-// Run does. That one must be called, once, before the namespace is closed.
-func (n *Namespace) Start(fn func() error) (wait func() error) {
-	return startThread(func() error {
+func (n *Namespace) Run(fn func() error) error {
+	return onThread(func() error {
 		if err := n.enter(); err != nil {
 			return fmt.Errorf("enter %s: %w", n, err)
 		}

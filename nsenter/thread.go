@@ -37,13 +37,10 @@ type outcome struct {
 // onThread runs fn on an OS thread that ends with it, so that whatever fn
 // changes about its thread cannot leak into the rest of the program. Panics
 // and Goexit are carried back to the caller.
-func onThread(fn func() error) error { return startThread(fn)() }
-
-// startThread begins what onThread does; the function it returns does the rest.
-func startThread(fn func() error) (wait func() error) {
+func onThread(fn func() error) error {
 	done := make(chan outcome, 1)
 	go runOnThread(fn, done)
-	return func() error { return finish(<-done) }
+	return finish(<-done)
 }
 
 // finish ends a thread's work in the goroutine that waited for it.

@@ -56,12 +56,12 @@ func Checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, 
 	began := time.Now()
 	p := newPrelude()
 	var report *CheckpointReport
-	wait := opt.Namespace.Start(func() (err error) {
+	go p.run(ctx, opt.Namespace)
+	defer p.wait() // the namespace may be closed after that
+	err := opt.Namespace.Run(func() (err error) {
 		report, err = checkpoint(ctx, opt, p)
 		return err
 	})
-	p.run(ctx, opt.Namespace)
-	err := wait()
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", opt.Namespace, err)
 	}

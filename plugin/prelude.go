@@ -8,8 +8,8 @@ import (
 )
 
 // prelude is what every operation begins with: putting right what a killed
-// ipc-cr left, and looking at the namespace from outside. It is done by the
-// calling goroutine, beside the look at the images by the operation's thread.
+// ipc-cr left, and looking at the namespace from outside. It is done by a
+// goroutine of its own, beside the look at the images by the operation's thread.
 // That thread does all the rest, in the namespace from the beginning: to hand
 // work from one thread to another costs more than most of the steps.
 type prelude struct {

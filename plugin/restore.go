@@ -73,10 +73,16 @@ func (e *ConflictError) Error() string {
 func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	began := time.Now()
 	p := newPrelude()
-	r := &restore{opt: opt, prelude: p}
-	wait := opt.Namespace.Start(func() error { return r.run(ctx) })
-	p.run(ctx, opt.Namespace)
-	err := wait()
+	r := &restore{opt: opt, prelude: p, begun: make(chan *images.Set, 1)}
+	go func() {
+		p.run(ctx, opt.Namespace)
+		r.help()
+	}()
+	defer p.wait() // the namespace may be closed after that
+	err := opt.Namespace.Run(func() error {
+		defer close(r.begun)
+		return r.run(ctx)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, err)
 	}
@@ -93,6 +99,7 @@ type restore struct {
 	opt       RestoreOptions
 	prelude   *prelude
 	set       *images.Set
+	begun     chan *images.Set // for help
 	images    []kind.Image
 	plans     []kind.Plan
 	situation kind.Situation
@@ -109,6 +116,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 	if r.set, err = dir.BeginSet(r.opt.Number); err != nil {
 		return err
 	}
+	r.begun <- r.set
 	defer func() {
 		if ready := r.set.Ready(); err == nil {
 			err = ready
@@ -129,6 +137,14 @@ func (r *restore) run(ctx context.Context) (err error) {
 	defer r.watch(r.opt.Progress, r.total)()
 	err = r.space.Here(func(k kernel.Kernel) error { return r.inside(ctx, k) })
 	return errors.Join(err, r.Limits.PutBack(), r.held.release())
+}
+
+// help reads the JSON file in the goroutine that ran the prelude, which is awake,
+// while the operation's thread reads the images.
+func (r *restore) help() {
+	if set := <-r.begun; set != nil {
+		_ = set.Ready() // run tells what is wrong
+	}
 }
 
 // load checks the images while the prelude looks at the namespace.
