@@ -48,11 +48,9 @@ func sendAll(part []byte) error {
 			return err
 		}
 		for {
-			m, err := r.Message()
-			if err != nil {
+			if _, err := r.Msgbufs(make([][]byte, 3)); err != nil {
 				break // Queue tells of it
 			}
-			m.Msgbuf()
 		}
 	}
 }

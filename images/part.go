@@ -197,7 +197,7 @@ func (t *Part) take() (*piece, error) {
 		}
 		if next, ok := t.claim(); ok { // this one, or one to come while another thread reads this one
 			t.read(next)
-		} else {
+		} else if p != nil { // else the other thread has just begun to read it
 			t.await(p)
 		}
 	}

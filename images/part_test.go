@@ -145,3 +145,26 @@ func TestWhole(t *testing.T) {
 		t.Errorf("%v, want the source's error", err)
 	}
 }
+
+// instant reads nothing, at once.
+type instant struct{}
+
+func (instant) ReadAt(b []byte, _ int64) (int, error) { return len(b), nil }
+
+// The two threads meet at every piece, in any order.
+func TestPartMeets(t *testing.T) {
+	const size = 7*images.PieceSize + 1
+	for range 100_000 {
+		p := images.NewPart(instant{}, 0, size)
+		p.Ahead()
+		for pieces := 0; ; pieces++ {
+			if err := p.Next(); err != nil {
+				if pieces != 8 || err != io.EOF {
+					t.Fatalf("%d pieces, %v", pieces, err)
+				}
+				break
+			}
+		}
+		p.Close()
+	}
+}

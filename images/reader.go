@@ -30,13 +30,13 @@ type Reader struct {
 	queueCRC uint32
 	fileCRC  uint32
 	todo     uint32 // messages of the current queue not yet read
-	clobbers clobber
+	clobbers []clobber
 }
 
 // clobber remembers 8 bytes of the buffer that a message's mtype was written
 // over.
 type clobber struct {
-	at  []byte
+	at  *[mtypeLen]byte
 	was [mtypeLen]byte
 }
 
@@ -46,7 +46,6 @@ type Payload struct {
 	Offset int64 // of its record in the file
 
 	buf []byte // 8 bytes of the record's end, then the payload
-	r   *Reader
 }
 
 // NewReader reads a whole image; file is the name that errors give. size is how
@@ -91,14 +90,14 @@ func NewBytesReader(file string, data []byte) (*Reader, error) {
 // closed, a reader must be reset.
 func (r *Reader) ResetPart(file string, part *Part) {
 	r.restore()
-	*r = Reader{file: file, part: part, left: part.to - part.from, base: part.from}
+	*r = Reader{file: file, part: part, left: part.to - part.from, base: part.from, clobbers: r.clobbers}
 }
 
 // ResetBytes is ResetPart for a part in memory that stands at offset. It copies
-// nothing; Payload.Msgbuf changes 8 bytes of data until the next call.
+// nothing; Msgbufs changes data until the next call.
 func (r *Reader) ResetBytes(file string, data []byte, offset int64) {
 	r.restore()
-	*r = Reader{file: file, buf: data, base: offset}
+	*r = Reader{file: file, buf: data, base: offset, clobbers: r.clobbers}
 }
 
 // Offset returns the offset in the file of what comes next.
@@ -184,7 +183,7 @@ func (r *Reader) Message() (Payload, error) {
 	if r.todo == 0 {
 		return Payload{}, io.EOF
 	}
-	p := Payload{Offset: r.Offset(), r: r}
+	p := Payload{Offset: r.Offset()}
 	head, err := r.head(&p.Message)
 	if err != nil {
 		return Payload{}, err
@@ -201,24 +200,39 @@ func (r *Reader) Message() (Payload, error) {
 	return p, nil
 }
 
-// Msgbuf is Message for who only sends it: Payload.Msgbuf without the Payload.
-func (r *Reader) Msgbuf() ([]byte, error) {
+// Msgbufs is Message for who only sends messages, and sends several: as many of
+// the next ones as are in memory and bufs, which is not empty, has room for. It
+// returns how many there are, at least one; io.EOF after the last. To send several
+// in a row is a fiftieth faster than to parse and to send in turns.
+//
+// Each is as msgsnd(2) wants it, 8 bytes of mtype in native byte order and then
+// the payload, and valid until the next call. The mtype is written over the end
+// of the record in front of the payload, so that nothing is copied.
+func (r *Reader) Msgbufs(bufs [][]byte) (n int, err error) {
 	r.restore()
-	var m Message
-	rest := r.buf[r.from:]
-	head := usualHead(rest, &m)
-	size := head + int(m.Size)
-	whole := size + padding(int(m.Size))
-	if head == 0 || whole > len(rest) || r.todo == 0 {
-		p, err := r.Message()
-		if err != nil {
-			return nil, err
+	for n < len(bufs) && r.todo > 0 {
+		var m Message
+		rest := r.buf[r.from:]
+		head := usualHead(rest, &m)
+		size := head + int(m.Size)
+		whole := size + padding(int(m.Size))
+		if head == 0 || whole > len(rest) {
+			break
 		}
-		return p.Msgbuf(), nil
+		bufs[n] = r.clobber(rest[head-mtypeLen:size:size], m.Type)
+		n++
+		r.from += whole
+		r.todo--
 	}
-	r.from += whole
-	r.todo--
-	return r.clobber(rest[head-mtypeLen:size:size], m.Type), nil
+	if n > 0 {
+		return n, nil
+	}
+	p, err := r.Message()
+	if err != nil {
+		return 0, err
+	}
+	bufs[0] = r.clobber(p.buf, p.Type)
+	return 1, nil
 }
 
 // SkipAll skips up to limit messages of the current queue and returns how many
@@ -291,28 +305,19 @@ func (r *Reader) head(m *Message) (int, error) {
 // Bytes returns the payload.
 func (p *Payload) Bytes() []byte { return p.buf[mtypeLen:] }
 
-// Msgbuf returns the message as msgsnd(2) wants it: 8 bytes of mtype in native
-// byte order, then the payload. The mtype is written over the end of the
-// record in front of the payload, so that nothing is copied.
-func (p *Payload) Msgbuf() []byte {
-	if p.r.clobbers.at == nil {
-		return p.r.clobber(p.buf, p.Type)
-	}
-	return p.buf
-}
-
 func (r *Reader) clobber(buf []byte, mtype int64) []byte {
-	r.clobbers.at, r.clobbers.was = buf, [mtypeLen]byte(buf)
-	binary.NativeEndian.PutUint64(buf, uint64(mtype))
+	at := (*[mtypeLen]byte)(buf)
+	r.clobbers = append(r.clobbers, clobber{at, *at})
+	binary.NativeEndian.PutUint64(at[:], uint64(mtype))
 	return buf
 }
 
-// restore puts back what Msgbuf wrote over: the bytes may be read again.
+// restore puts back what Msgbufs wrote over: the bytes may be read again.
 func (r *Reader) restore() {
-	if r.clobbers.at != nil {
-		copy(r.clobbers.at, r.clobbers.was[:])
-		r.clobbers.at = nil
+	for i := range r.clobbers {
+		*r.clobbers[i].at = r.clobbers[i].was
 	}
+	r.clobbers = r.clobbers[:0]
 }
 
 // record consumes a length and as many bytes; it returns both.

@@ -196,6 +196,7 @@ type filler struct {
 	cursor   cursor
 	progress *kind.Progress
 	end      int64 // of the share in the image
+	bufs     [pollEvery][]byte
 }
 
 func (f *filler) fill(k kernel.Kernel, s *step) error {
@@ -203,19 +204,22 @@ func (f *filler) fill(k kernel.Kernel, s *step) error {
 	if err != nil {
 		return err
 	}
-	for index := 0; ; index++ {
-		if index%pollEvery == 0 && context.Cause(f.ctx) != nil {
+	for sent := 0; ; {
+		if context.Cause(f.ctx) != nil {
 			return context.Cause(f.ctx)
 		}
-		buf, err := messages.Msgbuf()
+		n, err := messages.Msgbufs(f.bufs[:])
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		if err := k.Send(int32(s.ID), buf); err != nil {
-			return fmt.Errorf("send message %d of %d: %w", index, s.QNum, err)
+		for _, buf := range f.bufs[:n] {
+			if err := k.Send(int32(s.ID), buf); err != nil {
+				return fmt.Errorf("send message %d of %d: %w", sent, s.QNum, err)
+			}
+			sent++
 		}
 	}
 	if messages.Sum() != s.sum {

@@ -16,6 +16,9 @@
 // Large enough that write(2) costs nothing a message, small enough to stay in the L2 cache.
 #define BLOCK (128 << 10)
 
+// A mode that lets nobody send or receive.
+#define CLOSED 0111
+
 struct head {
 	int32_t key, id;
 	uint32_t uid, gid, mode, qnum;
@@ -159,14 +162,16 @@ static void want_id(int id)
 }
 
 // restore_queue makes the queue; msg_next_id is written only where the kernel's own next id, the
-// one after the last queue's, is not the wanted one.
+// one after the last queue's, is not the wanted one. Until restore_attributes it is closed to
+// others: a restore that can be used before it is complete is not the same work. That costs each
+// msgsnd the look for CAP_IPC_OWNER (ipc/util.c, ipcperms).
 static void restore_queue(const struct head *h, int natural)
 {
 	int id;
 
 	if (h->id != natural)
 		want_id(h->id);
-	id = msgget(h->key, (h->mode & 0777) | IPC_CREAT | IPC_EXCL);
+	id = msgget(h->key, CLOSED | IPC_CREAT | IPC_EXCL);
 	if (id != h->id)
 		die("msgget");
 }
