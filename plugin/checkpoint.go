@@ -57,7 +57,7 @@ func Checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, 
 	p := newPrelude()
 	var report *CheckpointReport
 	go p.run(ctx, opt.Namespace)
-	defer p.wait() // the namespace may be closed after that
+	defer p.end()
 	err := opt.Namespace.Run(func() (err error) {
 		report, err = checkpoint(ctx, opt, p)
 		return err

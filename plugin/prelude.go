@@ -28,6 +28,9 @@ func (p *prelude) run(ctx context.Context, ns *nsenter.Namespace) {
 	p.target, p.err = newTarget(ns)
 }
 
+// end waits until the prelude no longer uses the namespace.
+func (p *prelude) end() { <-p.done }
+
 // owner is wait for who needs the owner alone.
 func (p *prelude) owner() (*nsenter.Owner, error) {
 	t, err := p.wait()

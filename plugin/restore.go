@@ -78,11 +78,9 @@ func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 		p.run(ctx, opt.Namespace)
 		r.help()
 	}()
-	defer p.wait() // the namespace may be closed after that
-	err := opt.Namespace.Run(func() error {
-		defer close(r.begun)
-		return r.run(ctx)
-	})
+	defer p.end()
+	defer close(r.begun)
+	err := opt.Namespace.Run(func() error { return r.run(ctx) })
 	if err != nil {
 		return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, err)
 	}
