@@ -91,7 +91,7 @@ func (d *Dir) Lock() error {
 // Sweep removes the temporaries that a killed ipc-cr left. The directory must be
 // locked.
 func (d *Dir) Sweep() error {
-	names, err := d.names()
+	names, err := d.readNames()
 	if err != nil {
 		return err
 	}
@@ -145,8 +145,7 @@ func numbersOf(names []string) []uint32 {
 // Open opens a file of the directory for reading. Only a regular file is ever
 // opened: a symlink, a FIFO or a device is refused, and never waited for.
 func (d *Dir) Open(name string) (*os.File, int64, error) {
-	// O_PATH opens nothing yet: not the FIFO's other end, not the device.
-	handle, err := unix.Openat(d.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	handle, err := d.handle(name)
 	if err != nil {
 		return nil, 0, &fs.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
@@ -189,7 +188,8 @@ func (d *Dir) fd() int { return int(d.file.Fd()) }
 
 func (d *Dir) join(name string) string { return filepath.Join(d.path, name) }
 
-func (d *Dir) names() ([]string, error) {
+// readNames lists the directory as it is.
+func (d *Dir) readNames() ([]string, error) {
 	if _, err := d.file.Seek(0, 0); err != nil {
 		return nil, fmt.Errorf("read images directory %s: %w", d.path, err)
 	}

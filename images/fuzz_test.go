@@ -3,6 +3,8 @@ package images_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -119,6 +121,52 @@ func FuzzParseFileName(f *testing.F) {
 		}
 		if n, ok := images.ParseManifestName(name); ok && images.ManifestName(n) != name {
 			t.Errorf("%q is %d", name, n)
+		}
+	})
+}
+
+// What is accepted differs afterwards in that number alone: back to the old one
+// gives a file that means the same, and again the very same.
+func FuzzInventory(f *testing.F) {
+	for name := range trees {
+		f.Add(must[[]byte](nil)(os.ReadFile("testdata/criu/"+name+"/inventory.img")), uint32(10))
+	}
+	dir := copyTree(f, "tree")
+	path := dir.Path() + "/inventory.img"
+	put := func(t *testing.T, image []byte) {
+		if err := os.WriteFile(path, image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := func(t *testing.T, n uint32) []byte {
+		if err := dir.SetInventoryIPCNumber(n); err != nil {
+			t.Fatalf("set %d: %v", n, err)
+		}
+		if got, err := dir.InventoryIPCNumber(); got != n || err != nil {
+			t.Fatalf("%d, %v, want %d", got, err, n)
+		}
+		return must[[]byte](t)(os.ReadFile(path))
+	}
+	f.Fuzz(func(t *testing.T, image []byte, n uint32) {
+		if len(image) > 60000 {
+			return // it may grow over the bound
+		}
+		put(t, image)
+		old, err := dir.InventoryIPCNumber()
+		if bad, ok := errors.AsType[*images.FormatError](err); err != nil && (!ok || bad.Offset < 0 || bad.Offset > int64(len(image))) {
+			t.Fatalf("%d bytes: %v", len(image), err)
+		}
+		if err != nil || n == 0 {
+			return
+		}
+		changed := set(t, n)
+		if len(changed) > len(image)+5 {
+			t.Errorf("%d bytes became %d", len(image), len(changed))
+		}
+		back := set(t, old)
+		set(t, n)
+		if again := set(t, old); !bytes.Equal(again, back) {
+			t.Errorf("%x became %x", back, again)
 		}
 	})
 }

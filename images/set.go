@@ -24,6 +24,7 @@ type Set struct {
 
 	names    []string // of the files that were there
 	opened   []string
+	checked  []FileSum    // what Check was told
 	manifest func() error // reads the JSON file, once
 }
 
@@ -160,13 +161,14 @@ func (s *Set) Unopened() []string {
 // Check compares a kind's file, of which size bytes with this CRC-32C were
 // read, with the JSON file. Without one it is always right.
 func (s *Set) Check(kind string, size int64, crc Sum) error {
+	name := FileName(kind, s.Number)
+	s.checked = append(s.checked, FileSum{Name: name, Size: size, CRC32C: crc})
 	if err := s.Ready(); err != nil {
 		return err
 	}
 	if s.Manifest == nil {
 		return nil
 	}
-	name := FileName(kind, s.Number)
 	want := s.sum(name)
 	switch {
 	case want == nil:

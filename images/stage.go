@@ -98,6 +98,10 @@ func (s *Stage) sums() []FileSum {
 // that were created, to which nothing may be written any more.
 func (s *Stage) Describe(manifest *Manifest, details map[string]Details) error {
 	manifest.Files = s.sums()
+	return s.addManifest(manifest, details)
+}
+
+func (s *Stage) addManifest(manifest *Manifest, details map[string]Details) error {
 	f, err := s.create("", ManifestName(s.n))
 	if err != nil {
 		return err
@@ -143,8 +147,8 @@ func (s *Stage) removeOld() error {
 	}
 	slices.SortStableFunc(old, func(a, b string) int { return removalRank(a, s.n) - removalRank(b, s.n) })
 	for _, name := range old {
-		if err := unix.Unlinkat(s.dir.fd(), name, 0); err != nil {
-			return fmt.Errorf("remove the old %s: %w", s.dir.join(name), err)
+		if err := s.dir.remove(name); err != nil {
+			return err
 		}
 	}
 	return s.dir.sync()
@@ -152,9 +156,9 @@ func (s *Stage) removeOld() error {
 
 // removable refuses what unlink would, before anything is removed.
 func (s *Stage) removable(name string) error {
-	var st unix.Stat_t
-	if err := unix.Fstatat(s.dir.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("stat the old %s: %w", s.dir.join(name), err)
+	st, err := s.dir.stat(name)
+	if err != nil {
+		return err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return fmt.Errorf("remove the old %s: %w", s.dir.join(name), unix.EISDIR)

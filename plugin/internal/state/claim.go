@@ -56,7 +56,7 @@ func (d *Dir) lock(file *os.File, name string) error {
 }
 
 // Read returns the claimed file's content. Errors as of Dir.Read.
-func (c *Claim) Read() ([]byte, error) { return c.dir.content(c.file, c.name) }
+func (c *Claim) Read() ([]byte, error) { return c.dir.content(c.file, c.name, MaxFile) }
 
 // Remove removes the claimed file.
 func (c *Claim) Remove() error { return c.dir.Remove(c.name) }

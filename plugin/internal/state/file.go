@@ -14,6 +14,10 @@ import (
 // MaxFile is the size in bytes that a file of the state directory can have.
 const MaxFile = 64 << 10
 
+// MaxLarge is the size in bytes that a file can have that is written with
+// ReplaceLarge: one with a line for every object of a namespace.
+const MaxLarge = 64 << 20
+
 // tempPrefix begins the names of files that are not complete yet. The process
 // that writes one is part of its name.
 const tempPrefix = ".tmp-"
@@ -24,18 +28,24 @@ var tempCount atomic.Uint64
 // Create makes a file with that content, complete from the first moment.
 // EEXIST if there is one of that name: of two processes one succeeds.
 func (d *Dir) Create(name string, content []byte) error {
-	return d.write(name, content, unix.RENAME_NOREPLACE)
+	return d.write(name, content, unix.RENAME_NOREPLACE, MaxFile)
 }
 
 // Replace is Create for a file that may exist. Readers see the old content or
 // the new.
 func (d *Dir) Replace(name string, content []byte) error {
-	return d.write(name, content, 0)
+	return d.write(name, content, 0, MaxFile)
 }
 
-func (d *Dir) write(name string, content []byte, flags uint) error {
-	if len(content) > MaxFile {
-		return fmt.Errorf("write %s: %d bytes are more than %d: %w", d.Join(name), len(content), MaxFile, unix.EFBIG)
+// ReplaceLarge is Replace for a file of up to MaxLarge bytes, which ReadLarge
+// reads.
+func (d *Dir) ReplaceLarge(name string, content []byte) error {
+	return d.write(name, content, 0, MaxLarge)
+}
+
+func (d *Dir) write(name string, content []byte, flags uint, limit int) error {
+	if len(content) > limit {
+		return fmt.Errorf("write %s: %d bytes are more than %d: %w", d.Join(name), len(content), limit, unix.EFBIG)
 	}
 	temp, err := d.writeTemp(content)
 	if err != nil {
@@ -70,22 +80,27 @@ func (d *Dir) writeTemp(content []byte) (string, error) {
 
 // Read returns a file's content. ENOENT if there is none, ErrUntrusted if it is
 // not a regular file of the caller's own, EFBIG if it is larger than MaxFile.
-func (d *Dir) Read(name string) ([]byte, error) {
+func (d *Dir) Read(name string) ([]byte, error) { return d.read(name, MaxFile) }
+
+// ReadLarge is Read with MaxLarge as the limit.
+func (d *Dir) ReadLarge(name string) ([]byte, error) { return d.read(name, MaxLarge) }
+
+func (d *Dir) read(name string, limit int) ([]byte, error) {
 	file, err := d.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	return d.content(file, name)
+	return d.content(file, name, limit)
 }
 
-func (d *Dir) content(file *os.File, name string) ([]byte, error) {
-	content, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
+func (d *Dir) content(file *os.File, name string, limit int) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(file, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", d.Join(name), err)
 	}
-	if len(content) > MaxFile {
-		return nil, fmt.Errorf("read %s: more than %d bytes: %w", d.Join(name), MaxFile, unix.EFBIG)
+	if len(content) > limit {
+		return nil, fmt.Errorf("read %s: more than %d bytes: %w", d.Join(name), limit, unix.EFBIG)
 	}
 	return content, nil
 }
