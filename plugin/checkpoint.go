@@ -18,8 +18,11 @@ type CheckpointOptions struct {
 	Dir       string // images directory, made if its parent exists
 	Number    uint32 // of the namespace in the names of the files; CRIU's own dumps begin with 1
 	Freeze    bool   // stop every task of the namespace for the copy
-	Force     bool   // replace images of that number
-	Progress  Progress
+	// Exempt reports processes that Freeze leaves alone, because they cannot use the
+	// objects meanwhile: those that CRIU has stopped, and CRIU. nil: none.
+	Exempt   func(pid int) bool
+	Force    bool // replace images of that number
+	Progress Progress
 }
 
 // CheckpointReport is what a checkpoint did.

@@ -22,12 +22,14 @@ type hold struct {
 	still *atomic.Bool // true while they are stopped
 }
 
-// stop stops every task of the target's namespace.
-func (t *target) stop(ctx context.Context) (*hold, error) {
+// stop stops every task of the target's namespace, except what exempt reports.
+func (t *target) stop(ctx context.Context, exempt func(pid int) bool) (*hold, error) {
 	h := &hold{since: time.Now(), still: &t.still}
 	h.still.Store(true)
 	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{
-		Exempt: func(pid int) bool { return pid == t.Limits.GuardPID() },
+		Exempt: func(pid int) bool {
+			return pid == t.Limits.GuardPID() || exempt != nil && exempt(pid)
+		},
 	})
 	if err != nil {
 		h.still.Store(false)

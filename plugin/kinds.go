@@ -32,6 +32,8 @@ const (
 	ActionKeep     = kind.Keep
 	ActionAdopt    = kind.Adopted
 	ActionReplace  = kind.Replaced
+	ActionLeave    = kind.Leave
+	ActionRemove   = kind.Remove
 	ActionConflict = kind.Conflict
 )
 

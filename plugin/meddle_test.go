@@ -15,6 +15,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+	kept "github.com/ipc-cr/ipc-cr/plugin/internal/record"
 	"github.com/ipc-cr/ipc-cr/plugin/ipcvar"
 	"github.com/ipc-cr/ipc-cr/plugin/msgq"
 )
@@ -66,7 +67,9 @@ type meddlerImage struct{ m *meddler }
 func (i *meddlerImage) Size() kind.Size { return kind.Size{} }
 func (i *meddlerImage) Close() error    { return nil }
 
-func (i *meddlerImage) Plan(context.Context, *kind.Target, kernel.Kernel, kind.Policy) (kind.Plan, error) {
+func (i *meddlerImage) Objects() []kept.Object { return nil }
+
+func (i *meddlerImage) Plan(context.Context, *kind.Target, kernel.Kernel, kind.Wanted) (kind.Plan, error) {
 	return &meddlerPlan{i.m}, nil
 }
 
@@ -75,6 +78,7 @@ type meddlerPlan struct{ m *meddler }
 func (p *meddlerPlan) Steps(func(kind.Action) bool) []kind.Step { return nil }
 func (p *meddlerPlan) Needs() kind.Needs                        { return nil }
 func (p *meddlerPlan) Strangers() int                           { return 0 }
+func (p *meddlerPlan) Objects() []kept.Object                   { return nil }
 func (p *meddlerPlan) Undo(kernel.Kernel) error                 { return nil }
 
 func (p *meddlerPlan) Begin(k kernel.Kernel, _ *kind.Target, _ kind.Situation) error {

@@ -5,6 +5,9 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/warden"
 )
 
 // prelude is what every operation begins with: putting right what a killed
@@ -17,15 +20,49 @@ type prelude struct {
 	target    *target
 	recovered []string
 	err       error
+
+	// For a restore, which keeps a record in the state directory:
+	openState func() (*state.Dir, error)
+	dir       *state.Dir
+	dirErr    error
+
+	identify func(*nsenter.Namespace) (nsenter.Identity, error)
 }
 
-func newPrelude() *prelude { return &prelude{done: make(chan struct{})} }
+func newPrelude() *prelude {
+	return &prelude{done: make(chan struct{}), identify: (*nsenter.Namespace).Identity}
+}
 
 func (p *prelude) run(ctx context.Context, ns *nsenter.Namespace) {
 	defer close(p.done)
 	recovery := guard.Recover(ctx)
 	p.recovered = append(recovery.Done, recovery.Warnings...)
-	p.target, p.err = newTarget(ns)
+	aside := warden.Recover(ctx)
+	p.recovered = append(append(p.recovered, aside.Done...), aside.Warnings...)
+	p.target, p.err = newTarget(ns, p.identify)
+	if p.openState != nil {
+		p.dir, p.dirErr = p.openState()
+	}
+}
+
+// state returns the state directory.
+func (p *prelude) state() (*state.Dir, error) {
+	<-p.done
+	return p.dir, p.dirErr
+}
+
+// sweep removes the records of dead namespaces, beside the operation.
+func (p *prelude) sweep() {
+	if p.dir != nil {
+		record.Sweep(p.dir)
+	}
+}
+
+func (p *prelude) close() error {
+	if p.dir == nil {
+		return nil
+	}
+	return p.dir.Close()
 }
 
 // end waits until the prelude no longer uses the namespace.

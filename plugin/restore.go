@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // RestoreOptions says what to restore and where to.
@@ -22,7 +25,20 @@ type RestoreOptions struct {
 	Number     int64  // of the namespace in the names of the files, images.Auto for the only one
 	OnConflict Policy
 	DryRun     bool // tell what would be done
-	Progress   Progress
+	// Exempt reports processes of the namespace that need not be stopped, because
+	// they cannot run yet: those that CRIU is restoring. nil: none.
+	Exempt   func(pid int) bool
+	Progress Progress
+
+	// What was saved once is restored once: with Adopt, the record of what was
+	// restored into the namespace before decides. Fail and Replace are not bound by
+	// it, but are recorded too.
+	Record  RecordUse // what to do where no record can be kept
+	InPlace InPlace   // a checkpoint of the namespace itself, "" is InPlaceRefuse
+	Later   Later     // a later checkpoint than the last, "" is LaterRefuse
+
+	openState func() (*state.Dir, error)                         // nil for the usual one
+	identify  func(*nsenter.Namespace) (nsenter.Identity, error) // nil for Identity
 }
 
 // RestoreReport is what a restore did, or would do.
@@ -34,7 +50,8 @@ type RestoreReport struct {
 	Image     []Kept         `json:"image"`
 	Actions   map[Action]int `json:"actions"`
 	Steps     []Step         `json:"steps"`
-	LimitsSet bool           `json:"limits_set"` // the namespace's limits became the image's
+	LimitsSet bool           `json:"limits_set"`         // the namespace's limits became the image's
+	Recorded  string         `json:"recorded,omitempty"` // what the record says of the image
 	Frozen    *Frozen        `json:"frozen,omitempty"`
 	Limits    []LimitChange  `json:"limits_raised,omitempty"`
 	Warnings  []string       `json:"warnings,omitempty"`
@@ -44,7 +61,8 @@ type RestoreReport struct {
 // ConflictError tells which objects stand in the way of a restore. Nothing was
 // changed.
 type ConflictError struct {
-	Steps []Step // those with ActionConflict
+	Steps  []Step // those with ActionConflict
+	remedy string
 }
 
 func (e *ConflictError) Error() string {
@@ -53,7 +71,7 @@ func (e *ConflictError) Error() string {
 	if n := len(e.Steps) - 1; n > 0 {
 		more = fmt.Sprintf(" (and %d more conflicts)", n)
 	}
-	return fmt.Sprintf("%s: %s%s: nothing was changed; --on-conflict adopt or replace decides otherwise", first.Object, first.Reason, more)
+	return fmt.Sprintf("%s: %s%s: nothing was changed; %s", first.Object, first.Reason, more, e.remedy)
 }
 
 // Restore makes the objects of an images directory, CRIU's or ipc-cr's, in a
@@ -72,15 +90,26 @@ func (e *ConflictError) Error() string {
 // CAP_SETUID gives too.
 func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	began := time.Now()
+	if err := opt.valid(); err != nil {
+		return nil, err
+	}
 	p := newPrelude()
+	opt.prepare(p)
 	r := &restore{opt: opt, prelude: p, begun: make(chan *images.Set, 1)}
-	go func() {
+	var beside sync.WaitGroup
+	beside.Go(func() {
 		p.run(ctx, opt.Namespace)
 		r.help()
-	}()
-	defer p.end()
-	defer close(r.begun)
+		if !opt.DryRun {
+			p.sweep()
+		}
+	})
 	err := opt.Namespace.Run(func() error { return r.run(ctx) })
+	close(r.begun)
+	beside.Wait() // the namespace may be closed after that
+	if closeErr := p.close(); err == nil {
+		err = closeErr
+	}
 	if err != nil {
 		return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, err)
 	}
@@ -89,6 +118,35 @@ func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	report.Duration = took
 	report.Warnings = append(p.recovered, report.Warnings...)
 	return report, nil
+}
+
+// valid refuses choices that there are not: they may come from a configuration.
+func (o *RestoreOptions) valid() error {
+	switch o.InPlace {
+	case "", InPlaceRefuse, InPlaceKeep, InPlaceRollback:
+	default:
+		return fmt.Errorf("restore: in_place %q: choose refuse, keep or rollback", o.InPlace)
+	}
+	switch o.Later {
+	case "", LaterRefuse, LaterKeep:
+	default:
+		return fmt.Errorf("restore: later %q: choose refuse or keep", o.Later)
+	}
+	return nil
+}
+
+// prepare says what the prelude has to find for a restore.
+func (o *RestoreOptions) prepare(p *prelude) {
+	p.openState = state.Default
+	if o.DryRun {
+		p.openState = state.Existing
+	}
+	if o.openState != nil {
+		p.openState = o.openState
+	}
+	if o.identify != nil {
+		p.identify = o.identify
+	}
 }
 
 // restore is a restore under way.
@@ -103,6 +161,9 @@ type restore struct {
 	situation kind.Situation
 	held      *hold
 	warnings  []string
+
+	past       *past        // nil without a record
+	recordFile *record.File // claimed until the end
 }
 
 func (r *restore) run(ctx context.Context) (err error) {
@@ -124,11 +185,19 @@ func (r *restore) run(ctx context.Context) (err error) {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		if r.recordFile != nil {
+			r.recordFile.Close()
+		}
+	}()
+	if err := r.recall(ctx); err != nil {
+		return err
+	}
 	if r.opt.Fresh {
 		r.Limits.Unshared()
 	}
 	if !r.opt.Fresh && !r.opt.DryRun && !r.host {
-		if r.held, err = r.stop(ctx); err != nil {
+		if r.held, err = r.stop(ctx, r.opt.Exempt); err != nil {
 			return err
 		}
 	}
@@ -190,8 +259,11 @@ func (r *restore) inside(ctx context.Context, k kernel.Kernel) error {
 	if err := r.plan(ctx, k); err != nil || r.opt.DryRun {
 		return err
 	}
+	if err := r.begin(); err != nil {
+		return err
+	}
 	if err := r.make(ctx, k); err != nil {
-		return errors.Join(err, r.undo(k))
+		return errors.Join(err, r.undo(k), r.unnote())
 	}
 	// From the first seal on nothing is rolled back: the object may be in use.
 	for _, plan := range r.plans {
@@ -199,13 +271,13 @@ func (r *restore) inside(ctx context.Context, k kernel.Kernel) error {
 			return fmt.Errorf("%w (all objects are made and some may be in use, so they stay: run the restore again)", err)
 		}
 	}
-	return nil
+	return r.done()
 }
 
 func (r *restore) plan(ctx context.Context, k kernel.Kernel) error {
-	r.situation = kind.Situation{Empty: !r.host, Needs: kind.Needs{}}
-	for _, image := range r.images {
-		plan, err := image.Plan(ctx, &r.Target, k, r.opt.OnConflict)
+	r.situation = kind.Situation{Empty: !r.host && r.past.completes(), Needs: kind.Needs{}}
+	for i, image := range r.images {
+		plan, err := image.Plan(ctx, &r.Target, k, r.wanted(r.opt.Kinds[i].Name(), image))
 		if err != nil {
 			return err
 		}
@@ -229,7 +301,7 @@ func (r *restore) plan(ctx context.Context, k kernel.Kernel) error {
 func (r *restore) conflicts() error {
 	conflicts := r.steps(func(a Action) bool { return a == ActionConflict })
 	if len(conflicts) > 0 {
-		return &ConflictError{Steps: conflicts}
+		return &ConflictError{Steps: conflicts, remedy: r.past.remedy()}
 	}
 	return nil
 }
@@ -258,7 +330,7 @@ func (r *restore) make(ctx context.Context, k kernel.Kernel) error {
 			return err
 		}
 	}
-	return nil
+	return r.seals()
 }
 
 func (r *restore) undo(k kernel.Kernel) error {
@@ -271,13 +343,13 @@ func (r *restore) undo(k kernel.Kernel) error {
 
 // instead are the actions that a person should know about: what the namespace
 // held counted more than the image, or less.
-var instead = map[Action]string{ActionAdopt: "adopted", ActionReplace: "replaced"}
+var instead = map[Action]string{ActionAdopt: "adopted", ActionReplace: "replaced", ActionRemove: "removed"}
 
 func (r *restore) report() *RestoreReport {
 	report := &RestoreReport{
 		Dir: r.opt.Dir, Number: r.set.Number, Namespace: r.source, DryRun: r.opt.DryRun,
 		Actions: map[Action]int{}, Steps: r.steps(func(Action) bool { return true }), LimitsSet: r.situation.Empty && !r.opt.DryRun,
-		Frozen: r.held.report(), Limits: r.Limits.Changes(), Warnings: r.warnings,
+		Recorded: r.past.said(), Frozen: r.held.report(), Limits: r.Limits.Changes(), Warnings: r.warnings,
 	}
 	for i, kind := range r.opt.Kinds {
 		if size := r.images[i].Size(); size.Objects > 0 {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
@@ -46,14 +48,18 @@ func (s *snapshot) take(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, frozenLimit,
 		fmt.Errorf("the tasks stood still for %v, which is the limit: the copy takes too long for --freeze", frozenLimit))
 	defer cancel()
-	held, err := s.stop(ctx)
+	held, err := s.stop(ctx, s.opt.Exempt)
 	if err != nil {
 		return err
 	}
 	s.held = held
-	err = s.untilQuiet(ctx, len(held.loose()) > 0)
+	err = s.untilQuiet(ctx, slices.ContainsFunc(held.loose(), s.mayRun))
 	return errors.Join(err, held.release())
 }
+
+// mayRun tells whether a task that was not stopped may use objects during the
+// copy.
+func (s *snapshot) mayRun(t freeze.Task) bool { return s.opt.Exempt == nil || !s.opt.Exempt(t.PID) }
 
 // untilQuiet tries until nothing changes during a copy. With the rule of the
 // quiet second, the time stamps of the kernel have to prove it: equal statistics

@@ -24,13 +24,13 @@ type target struct {
 	still  atomic.Bool // tasks are stopped by us
 }
 
-func newTarget(ns *nsenter.Namespace) (*target, error) {
+func newTarget(ns *nsenter.Namespace, identify func(*nsenter.Namespace) (nsenter.Identity, error)) (*target, error) {
 	owner, err := ns.Owner()
 	if err != nil {
 		return nil, err
 	}
 	space := linux.NewSpace(ns, owner)
-	source, err := sourceOf(ns)
+	source, err := sourceOf(ns, identify)
 	if err != nil {
 		return nil, err
 	}
@@ -58,8 +58,8 @@ func (t *target) root() (uid, gid uint32, err error) {
 	return uid, gid, nil
 }
 
-func sourceOf(ns *nsenter.Namespace) (images.Source, error) {
-	id, err := ns.Identity()
+func sourceOf(ns *nsenter.Namespace, identify func(*nsenter.Namespace) (nsenter.Identity, error)) (images.Source, error) {
+	id, err := identify(ns)
 	if err != nil {
 		return images.Source{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
 )
 
 // image is a checked ipcns-var image.
@@ -50,8 +51,11 @@ func bounds(v *images.Vars) error {
 // Size implements kind.Image.
 func (img *image) Size() kind.Size { return kind.Size{} }
 
+// Objects implements kind.Image: sysctls are not recorded.
+func (img *image) Objects() []record.Object { return nil }
+
 // Plan implements kind.Image.
-func (img *image) Plan(_ context.Context, _ *kind.Target, k kernel.Kernel, _ kind.Policy) (kind.Plan, error) {
+func (img *image) Plan(_ context.Context, _ *kind.Target, k kernel.Kernel, _ kind.Wanted) (kind.Plan, error) {
 	const usual = 1 << 15 // what every kernel takes
 	if img.vars.MsgMni <= usual {
 		return &plan{image: img}, nil
@@ -74,6 +78,9 @@ type plan struct {
 
 // Steps implements kind.Plan.
 func (p *plan) Steps(func(kind.Action) bool) []kind.Step { return nil }
+
+// Objects implements kind.Plan.
+func (p *plan) Objects() []record.Object { return nil }
 
 // Needs implements kind.Plan.
 func (p *plan) Needs() kind.Needs { return nil }

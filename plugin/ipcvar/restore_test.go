@@ -54,7 +54,7 @@ func (b *bench) restore(vars *images.Vars, s kind.Situation) (meanwhile [3]int64
 		return meanwhile, err
 	}
 	err = b.Space.Run(func(k kernel.Kernel) error {
-		p, err := img.Plan(ctx, b.Target, k, kind.Fail)
+		p, err := img.Plan(ctx, b.Target, k, kind.Wanted{})
 		if err != nil {
 			return err
 		}
@@ -190,7 +190,7 @@ func TestRoundTripOnLinux(t *testing.T) {
 	img, err := Kind{}.Load(ctx, set, nil)
 	check(t, err)
 	check(t, to.Run(func(k kernel.Kernel) error {
-		p, err := img.Plan(ctx, target, k, kind.Fail)
+		p, err := img.Plan(ctx, target, k, kind.Wanted{})
 		if err != nil {
 			return err
 		}

@@ -12,9 +12,11 @@ import (
 type plan struct {
 	image     *image
 	steps     []step
+	gone      []departure
 	strangers int
-	live      int // queues in the namespace
-	removed   int // of them, how many go
+	live      int  // queues in the namespace
+	removed   int  // of them, how many go before others are made
+	record    bool // what is left in the queues will be asked for
 }
 
 // step is what happens to one queue of the image.
@@ -25,26 +27,32 @@ type step struct {
 	remove []kernel.Queue // what has to go right before
 	done   bool           // made by this run
 	lspid  int32          // of our own sends, 0 if none
+	stime  int64          // of them
+	ctime  int64          // of our IPC_SET
 	astray []int32        // queues with other ids that came out and could not be removed
 }
 
 // Plan implements kind.Image.
-func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, policy kind.Policy) (kind.Plan, error) {
+func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, w kind.Wanted) (kind.Plan, error) {
 	live, err := stat(t.Space, k)
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{image: img, live: len(live), steps: make([]step, len(img.records))}
 	if err := img.oneSlotEach(k); err != nil {
 		return nil, err
 	}
-	c := &comparer{ctx: ctx, k: k, target: t, source: &img.source}
-	known := newLookup(live, img.records, k)
+	p := &plan{image: img, live: len(live), steps: make([]step, len(img.records)), record: w.Record}
+	d := &decider{
+		comparer: comparer{ctx: ctx, k: k, target: t, source: &img.source},
+		wanted:   &w,
+		known:    newLookup(live, img.records, k),
+	}
+	p.gone = d.depart()
 	ours, gone := map[int32]bool{}, map[int32]bool{}
 	for i := range img.records {
 		s := &p.steps[i]
 		s.record = &img.records[i]
-		familiar, err := s.decide(c, known, policy)
+		familiar, err := d.step(s, w.Order(i))
 		if err != nil {
 			return nil, err
 		}
@@ -53,6 +61,7 @@ func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, pol
 		}
 		s.takeAway(gone)
 	}
+	p.gone = slices.DeleteFunc(p.gone, func(g departure) bool { return g.action == kind.Remove && gone[g.queue.ID] })
 	p.removed, p.strangers = len(gone), len(live)-len(ours)
 	return p, p.mayMake(k)
 }
@@ -116,10 +125,9 @@ func (s *step) makes() bool {
 	return s.action == kind.Make || s.action == kind.Remake || s.action == kind.Replaced
 }
 
-// decide chooses the action. familiar are the queues in the namespace that are
-// equal or what a killed restore left.
-func (s *step) decide(c *comparer, known *lookup, policy kind.Policy) (familiar []kernel.Queue, err error) {
-	obstacles := known.obstacles(s.record)
+// decide chooses the action by the policy. familiar are the queues in the
+// namespace that are equal or what a killed restore left.
+func (s *step) decide(c *comparer, known *lookup, policy kind.Policy, obstacles []kernel.Queue) (familiar []kernel.Queue, err error) {
 	if len(obstacles) == 0 {
 		s.action = kind.Make
 		return nil, nil
@@ -172,6 +180,11 @@ func (p *plan) Steps(wanted func(kind.Action) bool) (steps []kind.Step) {
 	for i := range p.steps {
 		if s := &p.steps[i]; wanted(s.action) {
 			steps = append(steps, kind.Step{Object: s.Queue.String(), Action: s.action, Reason: s.reason})
+		}
+	}
+	for i := range p.gone {
+		if g := &p.gone[i]; wanted(g.action) {
+			steps = append(steps, kind.Step{Object: name(&g.queue), Action: g.action, Reason: g.reason})
 		}
 	}
 	return steps
@@ -229,6 +242,15 @@ func newLookup(live []kernel.Queue, records []record, k kernel.Kernel) *lookup {
 		}
 	}
 	return l
+}
+
+// exact returns the live queue with an earlier one's id and key, nil if there is
+// none.
+func (l *lookup) exact(e *earlier) *kernel.Queue {
+	if q := l.bySlot[int32(e.ID)&l.mask]; q != nil && e.is(q) {
+		return q
+	}
+	return nil
 }
 
 // allStrays: a stray may stand in the slot of another queue of the image.

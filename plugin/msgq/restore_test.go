@@ -94,7 +94,7 @@ func (r *restoring) prepare(k kernel.Kernel) error {
 	if err != nil {
 		return err
 	}
-	planned, err := img.Plan(ctx, r.Target, k, r.policy)
+	planned, err := img.Plan(ctx, r.Target, k, kind.Wanted{Policy: r.policy})
 	if err != nil {
 		return err
 	}

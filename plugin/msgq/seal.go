@@ -24,6 +24,7 @@ func check(k kernel.Kernel, s *step) error {
 	if field := s.disturbed(&q); field != "" {
 		return fmt.Errorf("somebody else changed its %s while it was being made", field)
 	}
+	s.stime = q.STime
 	return nil
 }
 
@@ -53,13 +54,28 @@ func (s *step) disturbed(q *kernel.Queue) string {
 // Seal implements kind.Plan. One IPC_SET gives a queue its owner, mode and
 // qbytes at once: it is closed, and then it is the image's.
 func (p *plan) Seal(t *kind.Target, k kernel.Kernel) error {
-	return p.eachMade(t, k, seal)
+	if err := p.eachMade(t, k, p.seal); err != nil {
+		return err
+	}
+	for i := range p.gone {
+		if err := p.gone[i].leave(k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func seal(k kernel.Kernel, s *step) error {
+func (p *plan) seal(k kernel.Kernel, s *step) error {
 	attr := kernel.Attr{UID: s.owner.UID, GID: s.owner.GID, Mode: s.Mode, QBytes: uint64(s.QBytes)}
 	if err := k.Set(int32(s.ID), attr); err != nil {
 		return fmt.Errorf("set owner, mode and qbytes: %w", err)
+	}
+	if !p.record {
+		return nil
+	}
+	// It may be in use already, or gone: only the time of this call counts.
+	if q, err := k.Stat(int32(s.ID)); err == nil {
+		s.ctime = q.CTime
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/limits"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
 )
 
 // ErrChanged says that objects changed while they were read: what was read is
@@ -61,9 +62,12 @@ type Survey interface {
 type Image interface {
 	// Size is how much there is to restore.
 	Size() Size
+	// Objects tells what the record keeps of the image's objects, in the image's
+	// order, without Left. A kind with nothing to record has none.
+	Objects() []record.Object
 	// Plan compares the image with the live namespace and decides, object by
 	// object, what is to be done. It changes nothing.
-	Plan(ctx context.Context, t *Target, k kernel.Kernel, policy Policy) (Plan, error)
+	Plan(ctx context.Context, t *Target, k kernel.Kernel, w Wanted) (Plan, error)
 	// Close closes the file. No plan can be carried out afterwards.
 	Close() error
 }
@@ -108,13 +112,17 @@ type Plan interface {
 	// Strangers counts the objects in the namespace that are neither leftovers
 	// nor equal to the image's.
 	Strangers() int
+	// Objects is Image.Objects with Left for those that Make makes: what is known
+	// of it before, and all after Seal.
+	Objects() []record.Object
 	// Begin is called once for each kind before the first Make.
 	Begin(k kernel.Kernel, t *Target, s Situation) error
 	// Make makes the objects, closed to everybody else.
 	Make(ctx context.Context, t *Target, k kernel.Kernel) error
 	// Check looks once more at what Make made.
 	Check(t *Target, k kernel.Kernel) error
-	// Seal opens the objects: owner, mode and limits become the image's.
+	// Seal opens the objects: owner, mode and limits become the image's. Then it
+	// removes what is to go.
 	Seal(t *Target, k kernel.Kernel) error
 	// Undo removes what Make made, newest first.
 	Undo(k kernel.Kernel) error
@@ -126,13 +134,17 @@ type Action string
 // The actions. Make makes an object that is not there; Remake removes the
 // leftover of a killed restore and makes it anew; Keep leaves an equal object
 // alone, Adopted one that only resembles the image's; Replaced removes what is
-// in the way. Conflict means that the policy forbids to go on.
+// in the way. Leave leaves an object alone, or leaves it missing, because of what
+// was restored before; Remove removes one that the image no longer has. Conflict
+// means that the policy forbids to go on.
 const (
 	Make     Action = "make"
 	Remake   Action = "remake"
 	Keep     Action = "keep"
 	Adopted  Action = "adopt"
 	Replaced Action = "replace"
+	Leave    Action = "leave"
+	Remove   Action = "remove"
 	Conflict Action = "conflict"
 )
 

@@ -1,0 +1,107 @@
+package record
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
+)
+
+// The names of records: one a namespace. With the boot, the id and the inode
+// number in it, most of the dead are known without reading them.
+const (
+	namePrefix = "record-"
+	fileSuffix = ".json"
+	lockSuffix = ".lock"
+)
+
+// stem is a record's name without suffix.
+func stem(id nsenter.Identity) string {
+	return fmt.Sprintf("%s%s-%d-%d", namePrefix, bootPart(id.BootID), id.ID, id.Inode)
+}
+
+func fileName(id nsenter.Identity) string { return stem(id) + fileSuffix }
+
+func lockName(id nsenter.Identity) string { return stem(id) + lockSuffix }
+
+// bootPart is the beginning of a boot id, a UUID: enough to tell two apart.
+func bootPart(boot string) string {
+	const length = 8
+	return boot[:min(length, len(boot))]
+}
+
+// sweepMost is how many records one Sweep looks at: it must not take longer than
+// the restore beside which it runs.
+const sweepMost = 64
+
+// Sweep removes records of namespaces that are proven to exist no more, among
+// them all of an earlier boot. Where there are very many records it looks at
+// some, others the next time. What cannot be removed is left for the next one,
+// too.
+func Sweep(dir *state.Dir) {
+	all, err := dir.Names()
+	if err != nil {
+		return
+	}
+	var names []string
+	for _, name := range all {
+		if strings.HasPrefix(name, namePrefix) {
+			names = append(names, name)
+		}
+	}
+	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	for _, name := range names[:min(len(names), sweepMost)] {
+		if dead(dir, name) {
+			_ = dir.Remove(name)
+		}
+	}
+}
+
+// dead tells whether a record is of a namespace that is gone. A lock goes with
+// its record.
+func dead(dir *state.Dir, name string) bool {
+	id, ok := identityOf(dir, name)
+	if !ok {
+		return false
+	}
+	ns, err := nsenter.OpenIdentity(id)
+	if err == nil {
+		_ = ns.Close()
+	}
+	return errors.Is(err, nsenter.ErrGone)
+}
+
+// identityOf takes a namespace's identity from its record's name, or from the
+// record where the kernel gives no ids.
+func identityOf(dir *state.Dir, name string) (id nsenter.Identity, ok bool) {
+	stem := strings.TrimSuffix(strings.TrimSuffix(name, fileSuffix), lockSuffix)
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return id, false
+	}
+	boot, numbers, ok := strings.Cut(strings.TrimPrefix(stem, namePrefix), "-")
+	if n, err := fmt.Sscanf(numbers, "%d-%d", &id.ID, &id.Inode); !ok || err != nil || n != 2 {
+		return id, false
+	}
+	id.BootID = strings.TrimSpace(string(text))
+	if bootPart(id.BootID) != boot {
+		id.BootID = boot // an earlier one
+		return id, true
+	}
+	if id.ID != 0 {
+		return id, true
+	}
+	content, err := dir.ReadLarge(stem + fileSuffix)
+	if err != nil {
+		return id, false
+	}
+	r, err := parse(content)
+	if err != nil {
+		return id, false
+	}
+	return r.Target, true
+}

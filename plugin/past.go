@@ -1,0 +1,320 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
+)
+
+// RecordUse says what a restore does where it cannot keep the record of what was
+// restored into the namespace (/run/ipc-cr).
+type RecordUse int
+
+// RecordOptional goes on without a record, silently where there is no place for
+// one, as in a user namespace. RecordWanted goes on with a warning.
+// RecordRequired fails before anything is made: for a namespace that several
+// restores share.
+const (
+	RecordOptional RecordUse = iota
+	RecordWanted
+	RecordRequired
+)
+
+// InPlace says what Adopt does with a checkpoint of the very namespace whose
+// container was left running, if an object has changed since: its own later work
+// cannot be told from its neighbours'.
+type InPlace string
+
+// The zero InPlace is InPlaceRefuse. InPlaceKeep leaves alone what has changed,
+// InPlaceRollback makes it as the checkpoint has it.
+const (
+	InPlaceRefuse   InPlace = "refuse"
+	InPlaceKeep     InPlace = "keep"
+	InPlaceRollback InPlace = "rollback"
+)
+
+// Later says what Adopt does with a checkpoint that is later than the one that was
+// restored before, if an object that differs between the two has been used since.
+type Later string
+
+// The zero Later is LaterRefuse. LaterKeep leaves such an object alone.
+const (
+	LaterRefuse Later = "refuse"
+	LaterKeep   Later = "keep"
+)
+
+// rule is what the record says about the image as a whole.
+type rule int
+
+const (
+	each     rule = iota // nothing is known: the policy decides
+	same                 // it was restored before
+	older                // a later one was restored before
+	later                // an earlier one was restored before
+	stopped              // of this very namespace, nobody of the container runs
+	running              // of this very namespace, and its container went on
+	rollback             // the same, and the person wants it back
+)
+
+// past is what the record tells a restore, and what the restore tells it.
+type past struct {
+	file   *record.File // nil where it is only read
+	record *record.Record
+	from   nsenter.Identity // the source, as the image claims it
+	now    record.Snapshot
+	rule   rule
+
+	before  record.Snapshot // restored last
+	objects record.Objects  // of it
+	begun   *record.Pending // what an interrupted restore was about
+	undone  *record.Source  // the source before this run, nil for none
+	keep    bool            // this run goes into the record
+	wrote   bool            // and is in it, as pending
+	options *RestoreOptions // for the choices
+
+	// carried finds objects, by the kind's name and their own.
+	carried map[string]map[string]*record.Object
+}
+
+// recall reads the record. Afterwards r.past is nil where there is none to keep.
+func (r *restore) recall(ctx context.Context) error {
+	if err := r.set.Ready(); err != nil {
+		return err
+	}
+	from, now, err := claimed(r.set.Manifest, r.opt.Dir)
+	if err != nil {
+		r.warnings = append(r.warnings, err.Error())
+	}
+	if now.Boottime == 0 {
+		return nil
+	}
+	p := &past{from: from, now: now, options: &r.opt}
+	if err := p.open(ctx, r); err != nil {
+		return r.withoutRecord(err)
+	}
+	p.judge(identity(r.source))
+	r.past = p
+	return nil
+}
+
+// claimed returns what the JSON file says of the source, with a zero Snapshot
+// where it says nothing that can be used.
+func claimed(m *images.Manifest, dir string) (from nsenter.Identity, now record.Snapshot, err error) {
+	const longest = 64 // a boot id is a UUID
+	if m == nil || m.Boottime <= 0 || m.Namespace.BootID == "" {
+		return from, now, nil
+	}
+	if len(m.Namespace.BootID) > longest {
+		return from, now, errors.New("the JSON file's boot id is none: what is restored is not recorded")
+	}
+	return identity(m.Namespace), record.Snapshot{Boottime: m.Boottime, Created: m.Created, Dir: dir}, nil
+}
+
+func identity(s images.Source) nsenter.Identity {
+	id := nsenter.Identity{BootID: s.BootID, ID: s.ID, Inode: s.Inode}
+	for _, task := range s.Tasks {
+		id.Tasks = append(id.Tasks, nsenter.Task{PID: task.PID, Start: task.Start})
+	}
+	return id
+}
+
+// open claims and reads the record.
+func (p *past) open(ctx context.Context, r *restore) (err error) {
+	dir, err := r.prelude.state()
+	if err != nil {
+		return err
+	}
+	target := identity(r.source)
+	switch {
+	case r.opt.DryRun:
+		p.record, err = record.Read(dir, target)
+	case r.opt.Fresh:
+		p.file, p.record = record.Unshared(dir, target), &record.Record{Target: target}
+	default:
+		if p.file, err = record.Open(ctx, dir, target); err == nil {
+			r.recordFile = p.file
+			p.record, err = p.file.Read()
+		}
+	}
+	if errors.Is(err, record.ErrDamaged) && r.opt.OnConflict != Adopt {
+		r.warnings = append(r.warnings, "a new record is begun: "+err.Error())
+		err = nil
+	}
+	return err
+}
+
+// unknowable tells of errors that make it impossible to tell what was restored before.
+func unknowable(err error) bool {
+	return errors.Is(err, record.ErrDamaged) || errors.Is(err, state.ErrBusy) ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// withoutRecord tells whether the restore can go on without one.
+func (r *restore) withoutRecord(err error) error {
+	switch {
+	case r.opt.Record == RecordRequired || unknowable(err):
+		return fmt.Errorf("what was restored into %s before is not to be known: %w", r.ns, err)
+	case r.opt.Record == RecordOptional && errors.Is(err, state.ErrNowhere):
+		return nil
+	}
+	r.warnings = append(r.warnings, "what is restored is not recorded, so a later restore may bring it back: "+err.Error())
+	return nil
+}
+
+// judge finds the rule.
+func (p *past) judge(target nsenter.Identity) {
+	if source := p.record.Source(p.from); source != nil {
+		before := *source
+		p.undone = &before
+		p.fold(source)
+		p.before, p.objects, p.begun = source.Snapshot, source.Objects, source.Pending
+	}
+	p.carried = map[string]map[string]*record.Object{}
+	for name, objects := range p.objects {
+		p.carried[name] = record.ByName(objects)
+	}
+	if p.options.OnConflict == Adopt {
+		p.rule = p.ruleFor(p.from.Same(target))
+	}
+}
+
+// fold takes an interrupted restore that had made all its objects for done:
+// some may have been used already. What it was to remove may still be there.
+func (p *past) fold(s *record.Source) {
+	if s.Pending == nil || !s.Pending.Sealing {
+		return
+	}
+	all := record.Objects{}
+	for name := range s.Objects {
+		all[name] = nil
+	}
+	for name := range s.Pending.Makes {
+		all[name] = nil
+	}
+	for name := range all {
+		for _, list := range [][]record.Object{s.Pending.Makes[name], s.Pending.Leaves[name], s.Objects[name]} {
+			all[name] = append(all[name], list...)
+		}
+		all[name] = unique(all[name])
+	}
+	s.Snapshot, s.Objects = s.Pending.Snapshot, all
+}
+
+// unique keeps the first object of each name.
+func unique(objects []record.Object) []record.Object {
+	seen := make(map[string]bool, len(objects))
+	kept := objects[:0]
+	for _, o := range objects {
+		if !seen[o.Name] {
+			seen[o.Name] = true
+			kept = append(kept, o)
+		}
+	}
+	return kept
+}
+
+func (p *past) ruleFor(inPlace bool) rule {
+	switch {
+	case p.begun != nil && p.before.Boottime == p.now.Boottime:
+		return same // to be completed
+	case inPlace && !p.record.WasLeftRunning(p.now.Boottime):
+		return stopped
+	case inPlace && p.options.InPlace == InPlaceRollback:
+		return rollback
+	case inPlace:
+		return running
+	case p.before.Boottime == 0:
+		return each
+	case p.now.Boottime == p.before.Boottime:
+		return same
+	case p.now.Boottime < p.before.Boottime:
+		return older
+	}
+	return later
+}
+
+// completes tells whether the namespace's limits may become the image's: not where
+// it was filled before.
+func (p *past) completes() bool {
+	return p == nil || p.rule == each || p.rule == same && p.begun != nil
+}
+
+// said is the rule for a person, "" where there is none.
+func (p *past) said() string {
+	if p == nil {
+		return ""
+	}
+	switch p.rule {
+	case same:
+		if p.begun != nil {
+			return "a restore of " + p.now.String() + " was interrupted: it is completed"
+		}
+		return p.before.String() + " was restored before: nothing is made"
+	case older:
+		return p.before.String() + ", a later one, was restored before: nothing is made"
+	case later:
+		return p.before.String() + " was restored before: the difference is made"
+	case stopped:
+		return "the checkpoint is of this very namespace, whose objects are still there: nothing is made"
+	case running, rollback:
+		return "the checkpoint is of this very namespace, and its container went on"
+	}
+	return ""
+}
+
+// remedy is what a person can do about conflicts.
+func (p *past) remedy() string {
+	switch {
+	case p == nil:
+	case p.rule == later:
+		return `--on-conflict replace, or later = "keep" in the hook's configuration, decides otherwise`
+	case p.rule == running:
+		return `--on-conflict replace, or in_place = "keep" or "rollback" in the hook's configuration, decides otherwise`
+	}
+	return "--on-conflict adopt or replace decides otherwise"
+}
+
+// Checkpointed is a checkpoint that was taken of a namespace, for
+// NoteCheckpoint.
+type Checkpointed struct {
+	Namespace   images.Source // as the JSON file has it
+	Boottime    int64         // CLOCK_BOOTTIME in ns, as the JSON file has it
+	Created     time.Time
+	Dir         string // images directory, for messages
+	LeftRunning bool   // the container went on after it
+}
+
+// NoteCheckpoint notes in the record of a namespace what became of a container
+// after its checkpoint. A restore in place with Adopt asks for it: without a note,
+// the container counts as stopped. It needs the state directory (/run/ipc-cr) and
+// waits up to a minute for a restore that is under way; a damaged record is
+// an error.
+func NoteCheckpoint(ctx context.Context, c Checkpointed) error {
+	dir, err := state.Default()
+	if err != nil {
+		return fmt.Errorf("note the checkpoint in %s: %w", c.Dir, err)
+	}
+	return errors.Join(noteCheckpoint(ctx, dir, c), dir.Close())
+}
+
+func noteCheckpoint(ctx context.Context, dir *state.Dir, c Checkpointed) error {
+	if c.Boottime <= 0 || c.Namespace.BootID == "" {
+		return fmt.Errorf("note the checkpoint in %s: without a time or a namespace: %w", c.Dir, unix.EINVAL)
+	}
+	err := record.Note(ctx, dir, identity(c.Namespace), record.Taken{
+		Snapshot:    record.Snapshot{Boottime: c.Boottime, Created: c.Created, Dir: c.Dir},
+		LeftRunning: c.LeftRunning,
+	})
+	if err != nil {
+		return fmt.Errorf("note the checkpoint in %s: %w", c.Dir, err)
+	}
+	return nil
+}
