@@ -1,0 +1,107 @@
+package criuconf
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Hook tells of a runtime whether its checkpoints run the hook.
+type Hook struct {
+	Runtime string `json:"runtime"`
+	Program string `json:"program"`
+	InForce bool   `json:"in_force"`
+	File    string `json:"file,omitempty"`   // that names the script
+	Line    int    `json:"line,omitempty"`   // in it, from 1
+	Script  string `json:"script,omitempty"` // the path in that line
+	Detail  string `json:"detail,omitempty"` // what is wrong, in force or not
+	Remedy  string `json:"remedy,omitempty"`
+}
+
+// Check tells of each runtime on PATH, and of criu, whether the hook is in
+// force. It only reads. Annotations of a container, CRIU_CONFIG_FILE and the
+// files below a user's home can name other files, and are not looked at.
+func Check() []Hook {
+	root, err := openTree("")
+	if err != nil {
+		return []Hook{}
+	}
+	defer root.Close()
+	return root.check()
+}
+
+func (t *tree) check() []Hook {
+	hooks := []Hook{}
+	for _, runtime := range Runtimes() {
+		if program := t.lookPath(runtime); program != "" {
+			h := Hook{Runtime: runtime, Program: program}
+			t.look(&h)
+			hooks = append(hooks, h)
+		}
+	}
+	return hooks
+}
+
+// look reads the runtime's file and criu's own, as its criu will.
+func (t *tree) look(h *Hook) {
+	own := fileOf(h.Runtime, t.exists)
+	files := []string{own}
+	if own != DefaultFile {
+		files = append(files, DefaultFile)
+	}
+	found := 0
+	for _, path := range files {
+		n, err := t.find(h, path)
+		if err != nil {
+			*h = Hook{Runtime: h.Runtime, Program: h.Program, File: path, Detail: err.Error(), Remedy: "put the file right: criu may refuse it as well"}
+			return
+		}
+		found += n
+	}
+	switch {
+	case found == 0:
+		h.Detail, h.Remedy = "not in "+own, "ipc-cr install --runtime "+h.Runtime
+		switch {
+		case h.Runtime == "crun" && own == RuncFile:
+			h.Remedy = "ipc-cr install --runtime runc --runtime crun"
+		case h.Runtime == "criu":
+			h.Remedy = "none needed if the runtimes have it; else ipc-cr install --runtime criu, for all at once"
+		}
+	case !h.InForce:
+	case found > 1:
+		h.Detail, h.Remedy = fmt.Sprintf("in force %d times: criu runs it as often", found), "ipc-cr uninstall, then ipc-cr install"
+	}
+}
+
+// find looks for the script in a file and returns how often it is there.
+func (t *tree) find(h *Hook, path string) (found int, err error) {
+	text, err := t.content(path)
+	if err != nil {
+		return 0, err
+	}
+	scripts, err := Scripts(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, s := range scripts {
+		if filepath.Base(s.Path) != Name {
+			continue
+		}
+		if found++; h.File == "" {
+			h.File, h.Line, h.Script = path, s.Line, s.Path
+			h.InForce = t.runs(h)
+		}
+	}
+	return found, nil
+}
+
+// runs says whether CRIU can execute the script.
+func (t *tree) runs(h *Hook) bool {
+	err := unix.Faccessat(unix.AT_FDCWD, filepath.Join(t.path, h.Script), unix.X_OK, unix.AT_EACCESS)
+	if err != nil {
+		h.Detail = fmt.Sprintf("%s: %v: every dump and restore fails", h.Script, err)
+		h.Remedy = fmt.Sprintf("remove line %d of %s, then ipc-cr install", h.Line, h.File)
+	}
+	return err == nil
+}

@@ -1,0 +1,271 @@
+package criuconf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Options are those of Install and Uninstall.
+type Options struct {
+	// Runtimes of Runtimes(). Without any, Install takes those of runc and crun
+	// that are on PATH, and Uninstall every file.
+	Runtimes []string
+	// Root is the directory below which files are read and written; paths within
+	// them, and in the report, are without it. "" is the host itself.
+	Root string
+	// Binary is ipc-cr's absolute path, below Root; by default that of the
+	// running program. The script is a symbolic link beside it.
+	Binary string
+	// DryRun reports what would be done.
+	DryRun bool
+}
+
+// Action is what was done to a file.
+type Action string
+
+// The actions. A file that was not there and is not made is not reported.
+const (
+	Created   Action = "created"
+	Changed   Action = "changed"
+	Removed   Action = "removed"
+	Unchanged Action = "unchanged"
+)
+
+// Change is what was done to a file, or to the symbolic link that is the script.
+type Change struct {
+	Path     string   `json:"path"`
+	Action   Action   `json:"action"`
+	Runtimes []string `json:"runtimes"` // that read the file; none for the link
+	Diff     []string `json:"diff"`     // "+3: text" added, "-3: text" taken away as line 3
+}
+
+// Report is what was done, in that order.
+type Report struct {
+	DryRun  bool     `json:"dry_run"`
+	Script  string   `json:"script"`
+	Changes []Change `json:"changes"`
+	Notes   []string `json:"notes"`
+}
+
+// Install makes the script and puts it into the configuration file of each
+// runtime. Nothing is changed if one of the files is not understood or holds the
+// hook of another ipc-cr, if the hook would run twice, if others
+// than root can write the program (ErrWritable), or if Runtimes is
+// empty and neither runc nor crun is on PATH. Needs root, or to be the owner of
+// Root. Doing it twice changes nothing.
+func Install(o Options) (*Report, error) {
+	return run(o, "install", (*job).planInstall)
+}
+
+// Uninstall takes the lines away, removes files that Install made and that
+// nobody else wrote into, and the script when no file names it any more. Needs
+// what Install needs, but not the program's safety.
+func Uninstall(o Options) (*Report, error) {
+	return run(o, "uninstall", (*job).planUninstall)
+}
+
+// run plans everything before it does the first thing.
+func run(o Options, verb string, plan func(*job, Options) error) (*Report, error) {
+	j, err := newJob(o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", verb, err)
+	}
+	defer j.root.Close()
+	err = plan(j, o)
+	for _, s := range j.steps {
+		if err == nil && !o.DryRun && s.do != nil {
+			err = s.do()
+		}
+		j.report.Changes = append(j.report.Changes, s.change)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", verb, err)
+	}
+	return j.report, nil
+}
+
+// step is a change and the way to make it, if there is anything to do.
+type step struct {
+	change Change
+	do     func() error
+}
+
+type job struct {
+	root   *tree
+	binary string
+	steps  []step
+	report *Report
+}
+
+func newJob(o Options) (*job, error) {
+	for _, runtime := range o.Runtimes {
+		if !slices.Contains(Runtimes(), runtime) {
+			return nil, fmt.Errorf("runtime %q: choose of %s", runtime, strings.Join(Runtimes(), ", "))
+		}
+	}
+	binary, err := binaryOf(o)
+	if err != nil {
+		return nil, err
+	}
+	root, err := openTree(o.Root)
+	if err != nil {
+		return nil, err
+	}
+	script := filepath.Join(filepath.Dir(binary), Name)
+	return &job{root: root, binary: binary, report: &Report{DryRun: o.DryRun, Script: script, Changes: []Change{}, Notes: []string{}}}, nil
+}
+
+// binaryOf is the program's path as it is on the target.
+func binaryOf(o Options) (string, error) {
+	if o.Binary != "" {
+		if !filepath.IsAbs(o.Binary) {
+			return "", fmt.Errorf("binary %q: not an absolute path", o.Binary)
+		}
+		return filepath.Clean(o.Binary), nil
+	}
+	self, err := os.Executable()
+	if err != nil || o.Root == "" {
+		return self, err
+	}
+	root, err := filepath.Abs(o.Root)
+	if err == nil {
+		root, err = filepath.EvalSymlinks(root)
+	}
+	if err != nil {
+		return "", err
+	}
+	within, err := filepath.Rel(root, self)
+	if err != nil || !filepath.IsLocal(within) {
+		return "", fmt.Errorf("the running %s is not below %s: tell where the binary will be", self, root)
+	}
+	return filepath.Join("/", within), nil
+}
+
+func (j *job) note(format string, args ...any) {
+	j.report.Notes = append(j.report.Notes, fmt.Sprintf(format, args...))
+}
+
+func (j *job) planInstall(o Options) error {
+	if o.Root == "" {
+		if err := OnlyRootWrites(j.binary); err != nil {
+			return err
+		}
+	}
+	runtimes, err := j.chosen(o.Runtimes)
+	if err != nil {
+		return err
+	}
+	files := filesOf(runtimes, j.root.exists)
+	if len(o.Runtimes) > 0 {
+		if err := checkShared(files, "install"); err != nil {
+			return err
+		}
+	}
+	if err := j.checkTwice(files); err != nil {
+		return err
+	}
+	if err := j.planLink(); err != nil {
+		return err
+	}
+	for _, file := range sorted(files) {
+		if err := j.planAdd(file, files[file]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chosen are the runtimes that were asked for, or those on PATH.
+func (j *job) chosen(asked []string) ([]string, error) {
+	if len(asked) > 0 {
+		return asked, nil
+	}
+	var found []string
+	for _, runtime := range []string{"runc", "crun"} {
+		if j.root.lookPath(runtime) != "" {
+			found = append(found, runtime)
+		}
+	}
+	if len(found) == 0 {
+		return nil, errors.New("neither runc nor crun is on PATH: name the runtime")
+	}
+	return found, nil
+}
+
+// checkTwice refuses what would run the script twice for each action: every criu
+// reads its own file and the runtime's.
+func (j *job) checkTwice(files map[string][]string) error {
+	has := map[string]bool{}
+	for _, file := range []string{RuncFile, CrunFile, DefaultFile} {
+		there, err := j.has(file)
+		if err != nil {
+			return err
+		}
+		has[file] = there || files[file] != nil
+	}
+	for _, file := range []string{RuncFile, CrunFile} {
+		if has[file] && has[DefaultFile] {
+			return fmt.Errorf("every criu reads %s, one that a runtime starts with %s as well: with the hook in both it would run twice: choose one of them", DefaultFile, file)
+		}
+	}
+	return nil
+}
+
+// has says whether a file names the script.
+func (j *job) has(file string) (bool, error) {
+	text, err := j.root.content(file)
+	rest, _ := Remove(text, j.report.Script)
+	return len(rest) != len(text), err
+}
+
+func (j *job) planAdd(file string, runtimes []string) error {
+	old, err := j.root.read(file)
+	if err != nil {
+		return err
+	}
+	change := Change{Path: file, Action: Created, Runtimes: runtimes, Diff: []string{}}
+	var text []byte
+	if old == nil {
+		text, err = New(j.report.Script)
+	} else {
+		text, err = Add(old.text, j.report.Script)
+		change.Action = Changed
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	if old != nil && string(text) == string(old.text) {
+		change.Action = Unchanged
+		j.steps = append(j.steps, step{change: change})
+		return nil
+	}
+	change.Diff = difference(old, text)
+	j.steps = append(j.steps, step{change, func() error { return j.root.write(file, old, text) }})
+	j.noteShared(file, runtimes)
+	return nil
+}
+
+// noteShared tells whom else a change of runc's file concerns.
+func (j *job) noteShared(file string, runtimes []string) {
+	switch {
+	case file != RuncFile || len(runtimes) > 1 || j.root.exists(CrunFile):
+	case runtimes[0] == "crun":
+		j.note("%s: crun reads it because there is no %s; runc reads it too", RuncFile, CrunFile)
+	case j.root.lookPath("crun") != "":
+		j.note("%s: crun reads it too, because there is no %s", RuncFile, CrunFile)
+	}
+}
+
+func sorted(files map[string][]string) []string {
+	var list []string
+	for _, file := range []string{RuncFile, CrunFile, DefaultFile} {
+		if files[file] != nil {
+			list = append(list, file)
+		}
+	}
+	return list
+}

@@ -1,0 +1,82 @@
+// Package config reads the settings of the hooks, /etc/ipc-cr/config.toml. The
+// hooks run as root on behalf of container runtimes, which pass no flags to
+// them: what an administrator decides must stand in a file. Commands that
+// people call have flags and do not read it.
+//
+//	neighbours     = "stop"      # or "ignore"
+//	neighbours_max = "10s"       # no limit without it
+//	in_place       = "refuse"    # or "keep", "rollback"
+//	later          = "refuse"    # or "keep"
+package config
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Path is where the settings are.
+const Path = "/etc/ipc-cr/config.toml"
+
+// Neighbours is what a dump does with tasks of a shared IPC namespace that are
+// not in the container. CRIU freezes the container's tasks only.
+type Neighbours string
+
+// StopNeighbours stops them until CRIU's dump has ended, IgnoreNeighbours lets
+// them run and risks a torn copy.
+const (
+	StopNeighbours   Neighbours = "stop"
+	IgnoreNeighbours Neighbours = "ignore"
+)
+
+// InPlace is what a restore does with objects that changed since a snapshot
+// taken of the very namespace into which it is restored, when the container was
+// left running.
+type InPlace string
+
+// RefuseInPlace fails the restore, KeepInPlace leaves the objects as they are,
+// RollbackInPlace makes them what the snapshot holds.
+const (
+	RefuseInPlace   InPlace = "refuse"
+	KeepInPlace     InPlace = "keep"
+	RollbackInPlace InPlace = "rollback"
+)
+
+// Later is what a restore of a later snapshot does with objects that somebody
+// has used since an earlier one was restored.
+type Later string
+
+// RefuseLater fails the restore, KeepLater leaves the objects as they are.
+const (
+	RefuseLater Later = "refuse"
+	KeepLater   Later = "keep"
+)
+
+// Config is the settings in force.
+type Config struct {
+	Neighbours    Neighbours
+	NeighboursMax time.Duration // how long a dump may hold neighbours; 0: no limit
+	InPlace       InPlace
+	Later         Later
+}
+
+// Default returns the settings of a host without the file.
+func Default() *Config {
+	return &Config{Neighbours: StopNeighbours, InPlace: RefuseInPlace, Later: RefuseLater}
+}
+
+// Load reads the settings. Without the file, or without its directory, they are
+// the defaults. The error names the file and, where the content is wrong, line,
+// key and what is allowed; ErrUntrusted if others than root could have written
+// it. Everybody who can read the file can load it.
+func Load(path string) (*Config, error) {
+	content, err := read(path, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return Default(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, content)
+}
