@@ -1,0 +1,232 @@
+package criuhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/config"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/warden"
+)
+
+// preDump is the moment before CRIU stops the container. CRIU stops nobody else,
+// so the neighbours of a namespace that it is going to copy are stopped here.
+func (r *run) preDump(ctx context.Context) error {
+	ns, err := r.namespace()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if r.kept.Since, err = fileClock(); err != nil {
+		return err
+	}
+	if ns.IsHost() {
+		return r.warnHost(ns)
+	}
+	if beside, err := r.beside(ns); beside || err != nil {
+		return err
+	}
+	size, err := plugin.Count(ns, r.Kinds)
+	if err != nil || size.Objects == 0 {
+		return err
+	}
+	neighbours, err := r.family().neighbours(ns)
+	if err != nil || neighbours == 0 {
+		return err
+	}
+	if r.config.Neighbours == config.IgnoreNeighbours {
+		r.say("%s in the namespace may use its queues while CRIU copies them (neighbours = %q)", count(neighbours, "neighbour"), r.config.Neighbours)
+		return nil
+	}
+	return r.hold(ctx, ns)
+}
+
+func (r *run) family() family { return family{init: r.InitPID, criu: r.CRIU.PID} }
+
+// hold stops the neighbours until post-dump, or until CRIU ends.
+func (r *run) hold(ctx context.Context, ns *nsenter.Namespace) error {
+	w, err := r.warden()
+	if err != nil {
+		return fmt.Errorf("stop the neighbours in %s: %w", ns, err)
+	}
+	held, err := holdAll(ctx, w, warden.HoldRequest{Namespace: ns, Init: r.InitPID, Limit: r.config.NeighboursMax})
+	if err != nil {
+		return errors.Join(err, w.End())
+	}
+	r.kept.Held = true
+	r.say("%s of neighbours stopped", count(held.Tasks, "task"))
+	return nil
+}
+
+// thawing is how long neighbours are waited for whom somebody else keeps still:
+// another CRIU, which has had its turn and is about to let its container go. Those
+// of a paused pod stay as they are, and are as good as held.
+const thawing = time.Second
+
+// holdAll holds the neighbours and none that only another CRIU run has stopped.
+func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) (warden.Held, error) {
+	for deadline := time.Now().Add(thawing); ; {
+		held, err := w.Hold(ctx, request)
+		loose := slices.ContainsFunc(held.Loose, func(t freeze.Task) bool { return t.Why == freeze.WhyTraced || t.Why == freeze.WhyFrozen })
+		if err != nil || !loose || time.Now().After(deadline) {
+			return held, err
+		}
+		if _, err := w.Let(); err != nil {
+			return held, err
+		}
+		select {
+		case <-ctx.Done():
+			return held, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// postDump is the moment after CRIU has written everything: the container still
+// stands still.
+func (r *run) postDump(ctx context.Context) (err error) {
+	before, _, err := r.recall(PreDump)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.endWarden()) }()
+	ns, err := r.namespace()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if ns.IsHost() {
+		return nil
+	}
+	beside, err := r.beside(ns)
+	switch {
+	case err != nil:
+		return err
+	case beside:
+		return r.saveBeside(ctx, ns)
+	}
+	return r.complete(ctx, ns, before)
+}
+
+// complete checks and completes what CRIU has dumped.
+func (r *run) complete(ctx context.Context, ns *nsenter.Namespace, before kept) error {
+	neighbours, worth, err := r.worth(ns)
+	if err != nil || !worth {
+		return err
+	}
+	opt := plugin.CompleteOptions{
+		Kinds: r.Kinds, Namespace: ns, Dir: r.path(),
+		Lenient: r.config.Neighbours == config.IgnoreNeighbours,
+	}
+	if before.Since != 0 {
+		opt.Since = time.Unix(0, before.Since)
+		if neighbours > 0 && !before.Held {
+			opt.BusySince = opt.Since.Unix()
+		}
+	}
+	report, err := plugin.Complete(ctx, opt)
+	if err != nil {
+		return err
+	}
+	r.warnings(report.Warnings)
+	total := sum(report.Objects)
+	r.say("%s, %s verified", count(total.Objects, "queue"), count(int(total.Messages), "message"))
+	if before.Held {
+		if err := r.let(report.Number); err != nil {
+			return err
+		}
+	}
+	return r.watch(report.Number)
+}
+
+// let lets the neighbours go. If they have run meanwhile, CRIU's copy may be torn
+// although it agrees with the namespace: a message may have gone around.
+func (r *run) let(number uint32) error {
+	w, err := warden.Find(r.CRIU, r.state)
+	var stood warden.Stood
+	if err == nil {
+		stood, err = w.Let()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("the neighbours did not stand still until the end, CRIU's copy may be torn: %w", err), r.disown(number))
+	}
+	r.say("%s of neighbours stood still for %s", count(stood.Tasks, "task"), round(stood.For))
+	return nil
+}
+
+// disown takes back the JSON file, which would vouch for the images.
+func (r *run) disown(number uint32) error {
+	dir, err := r.images()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Lock(); err != nil {
+		return err
+	}
+	return dir.RemoveManifest(number)
+}
+
+// worth tells whether there is anything to complete: objects, or what an older
+// dump has left in the directory, or a namespace that others have too, in which
+// that there was none is worth knowing later.
+func (r *run) worth(ns *nsenter.Namespace) (neighbours int, worth bool, err error) {
+	if neighbours, err = r.family().neighbours(ns); err != nil || neighbours > 0 {
+		return neighbours, true, err
+	}
+	size, err := plugin.Count(ns, r.Kinds)
+	if err != nil || size.Objects > 0 {
+		return 0, true, err
+	}
+	dir, err := r.images()
+	if err != nil {
+		return 0, false, err
+	}
+	defer dir.Close()
+	numbers, err := dir.Numbers()
+	if err != nil {
+		return 0, false, err
+	}
+	for _, n := range numbers {
+		names, err := dir.Holds(n)
+		if err != nil || len(names) > 1 {
+			return 0, true, err
+		}
+	}
+	return 0, false, nil
+}
+
+// fileClock reads the clock from which the kernel takes the times of files: no
+// file that is written later has an earlier time (fs/inode.c, current_time).
+func fileClock() (int64, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
+		return 0, fmt.Errorf("read the clock: %w", err)
+	}
+	return now.Nano(), nil
+}
+
+func sum(all []plugin.Kept) (total plugin.Size) {
+	for _, kept := range all {
+		total.Objects += kept.Objects
+		total.Messages += kept.Messages
+		total.Bytes += kept.Bytes
+	}
+	return total
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }

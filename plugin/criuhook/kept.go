@@ -1,0 +1,112 @@
+package criuhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
+)
+
+// keptPrefix begins the names of the files in the state directory that tell what
+// an action came to.
+const keptPrefix = "hook-"
+
+// kept is what is remembered of an action until CRIU has ended: its answer, and
+// what a later action wants to know.
+type kept struct {
+	Device uint64 `json:"device"` // of the images directory: one CRIU may dump twice
+	Inode  uint64 `json:"inode"`
+	Error  string `json:"error,omitempty"`
+
+	// Of pre-dump:
+	Since int64 `json:"since_ns,omitempty"` // moment before CRIU wrote anything, as files are stamped
+	Held  bool  `json:"held,omitempty"`     // the neighbours stand still
+
+	// Of pre-restore:
+	LeftToCRIU bool `json:"left_to_criu,omitempty"` // the queues could not be kept from it
+}
+
+func (k *kept) err() error {
+	if k.Error == "" {
+		return nil
+	}
+	return errors.New(k.Error)
+}
+
+func keptName(criu state.Process, action string) string {
+	return fmt.Sprintf("%s%d-%d-%d-%s", keptPrefix, criu.PIDNamespace, criu.PID, criu.Start, action)
+}
+
+// keptOf returns whose file a name is.
+func keptOf(name string) (criu state.Process, ok bool) {
+	rest, ours := strings.CutPrefix(name, keptPrefix)
+	var action string
+	_, err := fmt.Sscanf(rest, "%d-%d-%d-%s", &criu.PIDNamespace, &criu.PID, &criu.Start, &action)
+	return criu, ours && err == nil && keptName(criu, action) == name
+}
+
+// recall returns what is remembered of an action of this CRIU run.
+func (r *run) recall(action string) (k kept, found bool, err error) {
+	if r.state == nil {
+		return k, false, nil
+	}
+	content, err := r.state.Read(keptName(r.CRIU, action))
+	if errors.Is(err, unix.ENOENT) {
+		return k, false, nil
+	}
+	if err != nil {
+		return k, false, err
+	}
+	if err := json.Unmarshal(content, &k); err != nil {
+		return k, false, fmt.Errorf("%s: %w", r.state.Join(keptName(r.CRIU, action)), err)
+	}
+	device, inode, err := r.directory()
+	return k, k.Device == device && k.Inode == inode, err
+}
+
+// remember keeps what the action came to. Without a state directory it comes to
+// the same a second time.
+func (r *run) remember(answer error) error {
+	if r.state == nil {
+		return nil
+	}
+	var err error
+	if r.kept.Device, r.kept.Inode, err = r.directory(); err != nil {
+		return err
+	}
+	if answer != nil {
+		r.kept.Error = r.readable(answer.Error())
+	}
+	content, err := json.Marshal(&r.kept)
+	if err != nil {
+		return err
+	}
+	return r.state.Replace(keptName(r.CRIU, r.Action), content)
+}
+
+// directory tells the images directory from others.
+func (r *run) directory() (device, inode uint64, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(r.ImagesDir, &st); err != nil {
+		return 0, 0, fmt.Errorf("stat images directory %s: %w", r.ImagesDir, err)
+	}
+	return uint64(st.Dev), st.Ino, nil
+}
+
+// sweep removes what is remembered of CRIUs that have ended.
+func sweep(dir *state.Dir) {
+	names, err := dir.Names()
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		criu, ok := keptOf(name)
+		if ok && !criu.Foreign() && !criu.Alive() {
+			_ = dir.Remove(name) // by the next run, if not by this one
+		}
+	}
+}

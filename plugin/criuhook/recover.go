@@ -1,0 +1,18 @@
+package criuhook
+
+import (
+	"context"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/warden"
+)
+
+// recover puts right what killed runs have left: image files that are still set
+// aside above all. The engine's own operations see to the rest.
+func (r *run) recover(ctx context.Context) {
+	sweep(r.state)
+	recovery := warden.RecoverIn(ctx, r.state)
+	for _, done := range recovery.Done {
+		r.write(done)
+	}
+	r.warnings(recovery.Warnings)
+}
