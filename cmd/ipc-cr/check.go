@@ -8,11 +8,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/criuconf"
 )
 
 // checkReport is the document of check --json.
 type checkReport struct {
-	Features []plugin.Feature `json:"features"`
+	Features []plugin.Feature  `json:"features"`
+	Hooks    []criuconf.Hook   `json:"hooks"`
+	Settings criuconf.Settings `json:"settings"`
 }
 
 func newCheck() *cobra.Command {
@@ -22,7 +25,9 @@ func newCheck() *cobra.Command {
 		Short: "Tell what this kernel and these privileges allow",
 		Long: `Tell, feature by feature, what this kernel and these privileges allow, and what
 helps where something is missing. Everything is tried in a fresh IPC namespace.
-The exit status is 1 if something that ipc-cr cannot do without is missing.`,
+Then tell of each container runtime whether its checkpoints run the hook, and with
+what settings. The exit status is 1 if something that ipc-cr cannot do without is
+missing, or if the settings are wrong.`,
 		Example: `  ipc-cr check
   unshare -Ur ipc-cr check --json`,
 		Args: cobra.NoArgs,
@@ -33,8 +38,8 @@ The exit status is 1 if something that ipc-cr cannot do without is missing.`,
 }
 
 func runCheck(out *output) error {
-	report := checkReport{Features: plugin.Check()}
-	if err := out.print(report, func(w io.Writer) { checkText(w, report.Features) }); err != nil {
+	report := checkReport{Features: plugin.Check(), Hooks: criuconf.Check(), Settings: criuconf.CheckSettings()}
+	if err := out.print(report, func(w io.Writer) { report.text(w) }); err != nil {
 		return err
 	}
 	for _, f := range report.Features {
@@ -42,7 +47,16 @@ func runCheck(out *output) error {
 			return errors.New("check: something that ipc-cr needs is missing")
 		}
 	}
+	if !report.Settings.OK {
+		return errors.New("check: the settings of the hook are wrong")
+	}
 	return nil
+}
+
+func (r *checkReport) text(w io.Writer) {
+	checkText(w, r.Features)
+	hooksText(w, r.Hooks)
+	settingsText(w, r.Settings)
 }
 
 func checkText(w io.Writer, features []plugin.Feature) {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/infront"
 	"github.com/ipc-cr/ipc-cr/plugin/ipcvar"
 	"github.com/ipc-cr/ipc-cr/plugin/msgq"
 )
@@ -30,8 +31,17 @@ const (
 )
 
 func main() {
+	if infront.Invoked() { // before anything changes signals, which an exec hands on
+		os.Exit(infront.Main())
+	}
+	if isHook(os.Args[0]) && idleHook(os.Getenv) {
+		return // as CRIU's script mostly does: ten times a restore, or twenty
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
+	if isHook(os.Args[0]) {
+		os.Exit(runHook(ctx, os.Getenv, os.Stderr))
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -42,6 +52,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
+	}
+	if status, ended := errors.AsType[exitStatus](err); ended {
+		return int(status)
 	}
 	fmt.Fprintf(stderr, "ipc-cr: %s\n", oneLine(err))
 	if _, usage := errors.AsType[*usageError](err); usage {

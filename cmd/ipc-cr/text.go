@@ -37,6 +37,9 @@ func restoreText(w io.Writer, r *plugin.RestoreReport) {
 			fmt.Fprintln(w, "  "+strings.TrimSpace(fmt.Sprintf("%-8s %s %s", step.Action, step.Object, step.Reason)))
 		}
 	}
+	if r.Recorded != "" {
+		fmt.Fprintf(w, "  %s\n", r.Recorded)
+	}
 	frozenText(w, r.Frozen)
 	limitsText(w, r.Limits)
 }
@@ -82,7 +85,8 @@ func actions(done map[plugin.Action]int) string {
 		word   string
 	}{
 		{plugin.ActionMake, "made"}, {plugin.ActionRemake, "made anew"}, {plugin.ActionKeep, "equal already"},
-		{plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionConflict, "in conflict"},
+		{plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionLeave, "left alone"},
+		{plugin.ActionRemove, "removed"}, {plugin.ActionConflict, "in conflict"},
 	}
 	var parts []string
 	for _, w := range words {

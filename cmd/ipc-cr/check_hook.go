@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/ipc-cr/ipc-cr/plugin/criuconf"
+)
+
+func hooksText(w io.Writer, hooks []criuconf.Hook) {
+	for _, h := range hooks {
+		if h.InForce {
+			fmt.Fprintf(w, "yes  hook of %s: %s line %d\n", h.Runtime, h.File, h.Line)
+		} else {
+			fmt.Fprintf(w, "no   hook of %s: %s\n", h.Runtime, h.Detail)
+		}
+		switch {
+		case h.Remedy == "":
+		case h.InForce:
+			fmt.Fprintf(w, "     %s; remedy: %s\n", h.Detail, h.Remedy)
+		default:
+			fmt.Fprintf(w, "     remedy: %s\n", h.Remedy)
+		}
+	}
+}
+
+func settingsText(w io.Writer, s criuconf.Settings) {
+	switch {
+	case !s.OK:
+		fmt.Fprintf(w, "no   settings: %s\n", s.Detail)
+		return
+	case s.Exists:
+		fmt.Fprintf(w, "yes  settings: %s\n", s.File)
+	default:
+		fmt.Fprintf(w, "yes  settings: the defaults, there is no %s\n", s.File)
+	}
+	v := s.Values
+	limit := "none"
+	if v.NeighboursMax > 0 {
+		limit = v.NeighboursMax.String()
+	}
+	fmt.Fprintf(w, "     neighbours %s, neighbours_max %s, in_place %s, later %s\n", v.Neighbours, limit, v.InPlace, v.Later)
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+)
+
+func TestIsHook(t *testing.T) {
+	for argv0, want := range map[string]bool{
+		"ipc-cr-criu-hook": true, "/usr/libexec/ipc-cr/ipc-cr-criu-hook": true,
+		"ipc-cr": false, "ipc-cr-criu-hook/ipc-cr": false, "": false,
+	} {
+		if isHook(argv0) != want {
+			t.Errorf("%q: %t", argv0, !want)
+		}
+	}
+}
+
+// hookProgram is the binary under the hook's name.
+var hookProgram = nstest.Program("ipc-cr-criu-hook", func([]string) {
+	os.Args[0] = "/anywhere/" + hookName
+	main()
+})
+
+// hookRun runs the hook as CRIU would, with an environment of its own.
+func hookRun(t *testing.T, env ...string) (status int, errs string) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), append(env, "IPC_CR_NSTEST_PROGRAM="+hookProgram)...)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	held, end, err := os.Pipe() // the program ends when its leash does
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	defer end.Close()
+	cmd.ExtraFiles = []*os.File{held}
+	var out, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, &out, &stderr
+	err = cmd.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatal(err)
+	}
+	if out.Len() > 0 {
+		t.Errorf("stdout %q", out.String())
+	}
+	return cmd.ProcessState.ExitCode(), stderr.String()
+}
+
+// Any action that is none of ours is quick, silent and no error.
+func TestHookOtherAction(t *testing.T) {
+	for _, action := range []string{"network-lock", "post-resume", "of-the-future"} {
+		if status, errs := hookRun(t, "CRTOOLS_SCRIPT_ACTION="+action, "CRTOOLS_IMAGE_DIR=/nonsense"); status != 0 || errs != "" {
+			t.Errorf("%s: exit status %d, %q", action, status, errs)
+		}
+	}
+}
+
+func TestHookByHand(t *testing.T) {
+	status, errs := hookRun(t)
+	if status != exitFailed || !strings.HasPrefix(errs, "ipc-cr: CRTOOLS_SCRIPT_ACTION is not set") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("exit status %d, %q", status, errs)
+	}
+}
+
+func TestHookCommand(t *testing.T) {
+	t.Setenv("CRTOOLS_SCRIPT_ACTION", "pre-dump")
+	t.Setenv("CRTOOLS_IMAGE_DIR", "/nonsense")
+	runCommand(t, "criu-hook").wantError(t, exitFailed, `CRTOOLS_IMAGE_DIR "/nonsense" is no descriptor of CRIU's`)
+	runCommand(t, "criu-hook", "argument").wantError(t, exitUsage)
+}

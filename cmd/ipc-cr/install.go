@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ipc-cr/ipc-cr/plugin/criuconf"
+)
+
+type installFlags struct {
+	options criuconf.Options
+	json    bool
+}
+
+func newInstall() *cobra.Command {
+	f := &installFlags{}
+	cmd := &cobra.Command{
+		Use:   "install [--runtime runc|crun|criu]...",
+		Short: "Put the hook into the CRIU configuration of container runtimes",
+		Long: `Put the hook into the CRIU configuration of runc and crun, so that every
+checkpoint and restore of a container carries its message queues. Podman, CRI-O and
+containerd use one of these two. With --runtime criu it goes into the file that
+every criu reads, whoever starts it: one file for all, in place of the others.
+
+One line is added to a file, and ipc-cr uninstall takes it away again. The hook is
+a symbolic link named ` + criuconf.Name + ` beside the binary; only root may be able to
+write the binary and the directories that lead to it.`,
+		Example: `  ipc-cr install
+  ipc-cr install --runtime runc --dry-run
+  ipc-cr install --root /tmp/package --binary /usr/bin/ipc-cr --runtime runc --runtime crun`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, criuconf.Install) },
+	}
+	f.add(cmd, "the runtime `NAME`: runc, crun or criu; again for several (default: those of runc and crun on PATH)")
+	return cmd
+}
+
+func newUninstall() *cobra.Command {
+	f := &installFlags{}
+	cmd := &cobra.Command{
+		Use:   "uninstall [--runtime runc|crun|criu]...",
+		Short: "Take the hook out of the CRIU configuration of container runtimes",
+		Long: `Take the hook's lines out of the CRIU configuration of the runtimes, and remove the
+files that ipc-cr install made if nothing else was written into them. The hook
+itself, a symbolic link beside the binary, goes when no file names it any more.`,
+		Example: `  ipc-cr uninstall
+  ipc-cr uninstall --runtime crun --dry-run`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, criuconf.Uninstall) },
+	}
+	f.add(cmd, "the runtime `NAME`: runc, crun or criu; again for several (default: all)")
+	return cmd
+}
+
+func (f *installFlags) add(cmd *cobra.Command, runtimes string) {
+	cmd.Flags().StringArrayVar(&f.options.Runtimes, "runtime", nil, runtimes)
+	cmd.Flags().StringVar(&f.options.Root, "root", "", "work below `DIR`, for packagers; paths inside the files are without it")
+	cmd.Flags().StringVar(&f.options.Binary, "binary", "", "`PATH` of ipc-cr below --root (default: that of the running one)")
+	cmd.Flags().BoolVar(&f.options.DryRun, "dry-run", false, "show what would be done, line by line")
+	cmd.Flags().BoolVar(&f.json, "json", false, "report as JSON")
+	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions(criuconf.Runtimes(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.MarkFlagDirname("root")
+}
+
+func (f *installFlags) run(cmd *cobra.Command, do func(criuconf.Options) (*criuconf.Report, error)) error {
+	if err := f.check(cmd); err != nil {
+		return err
+	}
+	report, err := do(f.options)
+	if err != nil {
+		return err
+	}
+	out := outputOf(cmd, f.json)
+	return out.print(report, func(w io.Writer) { installText(w, report) })
+}
+
+func (f *installFlags) check(cmd *cobra.Command) error {
+	for _, runtime := range f.options.Runtimes {
+		if !slices.Contains(criuconf.Runtimes(), runtime) {
+			return usage("--runtime %q: choose runc, crun or criu", runtime)
+		}
+	}
+	root := cmd.Flags().Changed("root")
+	if root && f.options.Root == "" {
+		return usage("--root: a directory is wanted")
+	}
+	if binary := f.options.Binary; cmd.Flags().Changed("binary") && (!root || !strings.HasPrefix(binary, "/")) {
+		return usage("--binary %q: an absolute path, and only with --root", binary)
+	}
+	return nil
+}
+
+func installText(w io.Writer, r *criuconf.Report) {
+	for _, c := range r.Changes {
+		action := string(c.Action)
+		if r.DryRun && c.Action != criuconf.Unchanged {
+			action = "would be " + action
+		}
+		fmt.Fprintf(w, "%s: %s", c.Path, action)
+		if len(c.Runtimes) > 0 {
+			fmt.Fprintf(w, " (%s)", strings.Join(c.Runtimes, ", "))
+		}
+		fmt.Fprintln(w)
+		if !r.DryRun {
+			continue
+		}
+		for _, line := range c.Diff {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
+	}
+	if len(r.Changes) == 0 {
+		fmt.Fprintln(w, "nothing to do")
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintf(w, "note: %s\n", note)
+	}
+}
