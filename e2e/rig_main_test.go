@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if _, ok := os.LookupEnv(taskEnv); ok {
 		os.Exit(runTask())
 	}
+	if _, ok := os.LookupEnv(workerEnv); ok {
+		os.Exit(runWorker())
+	}
 	nstest.Main(m)
 }
 

@@ -99,7 +99,7 @@ func (p *podman) pid(t testing.TB, name string) int {
 // removeAll takes the pods first: a pod goes with its containers, not the other
 // way round. Then mounts and the cgroup that podman makes for all containers.
 func (p *podman) removeAll(t testing.TB) {
-	for _, args := range [][]string{{"pod", "rm", "--all", "--force"}, {"rm", "--all", "--force", "--time", "0"}} {
+	for _, args := range [][]string{{"pod", "rm", "--all", "--force", "--time", "0"}, {"rm", "--all", "--force", "--time", "0"}} {
 		if out, err := p.try(args...); err != nil {
 			t.Errorf("podman %q: %v\n%s", args, err, out)
 		}
