@@ -59,7 +59,7 @@ func TestHookOneDirectoryTwice(t *testing.T) {
 	everything.make(t, nsOf(t, first))
 	saved := queues(t, nsOf(t, first))
 	mustSave(t, first)
-	second := &container{id: first.id + "-again", bundle: first.bundle, state: first.state}
+	second := first.sibling(t)
 	ourContainers = append(ourContainers, second.id)
 	t.Cleanup(func() { exec.Command("runc", "--root", second.state, "delete", "--force", second.id).Run() })
 	work := imagesDir(t)

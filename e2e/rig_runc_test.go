@@ -40,6 +40,26 @@ func startContainer(t testing.TB, edits ...specEdit) *container {
 	return c
 }
 
+// sibling is another container of the same configuration, in a bundle of its
+// own, that does not exist yet.
+func (c *container) sibling(t testing.TB) *container {
+	t.Helper()
+	bundle := c.bundle + "-again"
+	if err := os.Mkdir(bundle, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(bundle) })
+	makeRootfs(t, filepath.Join(bundle, "rootfs"))
+	config, err := os.ReadFile(filepath.Join(c.bundle, "config.json"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &container{id: c.id + "-again", bundle: bundle, state: c.state}
+}
+
 func (c *container) writeSpec(t testing.TB, edits []specEdit) {
 	t.Helper()
 	c.runc(t, "spec", "--bundle", c.bundle)

@@ -27,7 +27,10 @@ type RestoreOptions struct {
 	DryRun     bool // tell what would be done
 	// Exempt reports processes of the namespace that need not be stopped, because
 	// they cannot run yet: those that CRIU is restoring. nil: none.
-	Exempt   func(pid int) bool
+	Exempt func(pid int) bool
+	// Rest says that somebody else restores the kinds that Kinds lacks, as CRIU
+	// does. Else there is a warning where the directory holds such.
+	Rest     bool
 	Progress Progress
 
 	// What was saved once is restored once: with Adopt, the record of what was
@@ -233,6 +236,9 @@ func (r *restore) load(ctx context.Context) error {
 		return err
 	}
 	r.warnings = writers(r.set.Dir, root)
+	if r.opt.Rest {
+		return nil
+	}
 	for _, name := range r.set.Unopened() {
 		r.warnings = append(r.warnings, fmt.Sprintf("%s holds objects of a kind that ipc-cr does not restore", name))
 	}

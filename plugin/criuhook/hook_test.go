@@ -144,7 +144,7 @@ func held(t *testing.T, ns *nsenter.Namespace) (queues int, messages int64) {
 	t.Helper()
 	inside(t, ns, func(k kernel.Kernel) error {
 		table, err := k.Table()
-		queues, messages = table.Queues, table.Messages
+		queues, messages = table.Queues, int64(table.Messages)
 		return err
 	})
 	return queues, messages

@@ -144,7 +144,7 @@ func (r *run) restore(ctx context.Context, ns *nsenter.Namespace, number uint32)
 	}
 	opt := plugin.RestoreOptions{
 		Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Number: int64(number),
-		OnConflict: plugin.Adopt, Exempt: r.family().has, Record: plugin.RecordWanted,
+		OnConflict: plugin.Adopt, Exempt: r.family().has, Rest: true, Record: plugin.RecordWanted,
 		InPlace: plugin.InPlace(r.config.InPlace), Later: plugin.Later(r.config.Later),
 	}
 	if neighbours > 0 {
