@@ -65,7 +65,7 @@ func Complete(ctx context.Context, opt CompleteOptions) (*CompleteReport, error)
 	p := newPrelude()
 	c := &completion{opt: opt, prelude: p, report: &CompleteReport{Dir: opt.Dir}}
 	go p.run(ctx, opt.Namespace)
-	defer p.wait() // the namespace may be closed after that
+	defer p.end()
 	if err := opt.Namespace.Run(func() error { return c.run(ctx) }); err != nil {
 		return nil, fmt.Errorf("complete the dump of %s in %s: %w", opt.Namespace, opt.Dir, err)
 	}
