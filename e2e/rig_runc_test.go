@@ -40,24 +40,16 @@ func startContainer(t testing.TB, edits ...specEdit) *container {
 	return c
 }
 
-// sibling is another container of the same configuration, in a bundle of its
-// own, that does not exist yet.
+// sibling is another container, that does not exist yet, in a copy of the bundle
+// of one that is stopped.
 func (c *container) sibling(t testing.TB) *container {
 	t.Helper()
-	bundle := c.bundle + "-again"
-	if err := os.Mkdir(bundle, 0o711); err != nil {
-		t.Fatal(err)
+	again := &container{id: c.id + "-again", bundle: c.bundle + "-again", state: c.state}
+	if out, err := exec.Command("cp", "-a", c.bundle, again.bundle).CombinedOutput(); err != nil {
+		t.Fatalf("copy the bundle: %v: %s", err, out)
 	}
-	t.Cleanup(func() { os.RemoveAll(bundle) })
-	makeRootfs(t, filepath.Join(bundle, "rootfs"))
-	config, err := os.ReadFile(filepath.Join(c.bundle, "config.json"))
-	if err == nil {
-		err = os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &container{id: c.id + "-again", bundle: bundle, state: c.state}
+	t.Cleanup(func() { os.RemoveAll(again.bundle) })
+	return again
 }
 
 func (c *container) writeSpec(t testing.TB, edits []specEdit) {
