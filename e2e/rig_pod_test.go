@@ -1,9 +1,7 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -38,25 +36,6 @@ func (p *runcPod) moveTo(t testing.TB, ns *nsenter.Namespace) {
 	for _, s := range p.members {
 		s.edit(t, inIPC(fdPath(ns)))
 	}
-}
-
-// edit changes the container's config.json.
-func (c *container) edit(t testing.TB, edit specEdit) {
-	t.Helper()
-	path := filepath.Join(c.bundle, "config.json")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var spec map[string]any
-	if err := json.Unmarshal(text, &spec); err != nil {
-		t.Fatal(err)
-	}
-	edit(spec)
-	if text, err = json.Marshal(spec); err != nil {
-		t.Fatal(err)
-	}
-	writeFile(t, path, string(text))
 }
 
 // A podmanPod is containers of a pod that shares its IPC namespace.

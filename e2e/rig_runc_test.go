@@ -55,6 +55,14 @@ func (c *container) sibling(t testing.TB) *container {
 func (c *container) writeSpec(t testing.TB, edits []specEdit) {
 	t.Helper()
 	c.runc(t, "spec", "--bundle", c.bundle)
+	for _, edit := range edits {
+		c.edit(t, edit)
+	}
+}
+
+// edit changes the container's config.json.
+func (c *container) edit(t testing.TB, edit specEdit) {
+	t.Helper()
 	path := filepath.Join(c.bundle, "config.json")
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -62,17 +70,13 @@ func (c *container) writeSpec(t testing.TB, edits []specEdit) {
 	}
 	var spec map[string]any
 	if err := json.Unmarshal(text, &spec); err != nil {
-		t.Fatalf("%s: %v", path, err)
+		t.Fatal(err)
 	}
-	for _, edit := range edits {
-		edit(spec)
-	}
+	edit(spec)
 	if text, err = json.Marshal(spec); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writeFile(t, path, string(text))
 }
 
 func holdingStill(spec map[string]any) {

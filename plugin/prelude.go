@@ -2,6 +2,8 @@ package plugin
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
@@ -35,14 +37,31 @@ func newPrelude() *prelude {
 
 func (p *prelude) run(ctx context.Context, ns *nsenter.Namespace) {
 	defer close(p.done)
-	recovery := guard.Recover(ctx)
-	p.recovered = append(recovery.Done, recovery.Warnings...)
-	aside := warden.Recover(ctx)
-	p.recovered = append(append(p.recovered, aside.Done...), aside.Warnings...)
+	p.recovered = recoverState(ctx)
 	p.target, p.err = newTarget(ns, p.identify)
 	if p.openState != nil {
 		p.dir, p.dirErr = p.openState()
 	}
+}
+
+// recoverState puts right what the dead left in the state directory, if there is
+// one, and tells of it.
+func recoverState(ctx context.Context) []string {
+	dir, err := state.Existing()
+	if errors.Is(err, state.ErrNowhere) {
+		return nil
+	}
+	if err != nil {
+		return []string{err.Error()}
+	}
+	defer dir.Close()
+	names, err := dir.Names()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	guards := guard.Recover(ctx, dir, names)
+	wardens := warden.Recover(ctx, dir, names)
+	return slices.Concat(guards.Done, guards.Warnings, wardens.Done, wardens.Warnings)
 }
 
 // state returns the state directory.

@@ -123,13 +123,22 @@ func TestKept(t *testing.T) {
 	if _, found, _ := r.recall(PreDump); found {
 		t.Error("found another directory's")
 	}
-	sweep(dir)
+	sweep(dir, namesIn(t, dir))
 	if names, _ := dir.Names(); len(names) != 1 {
 		t.Errorf("swept while CRIU lives: %q", names)
 	}
 	criu.Kill()
-	sweep(dir)
+	sweep(dir, namesIn(t, dir))
 	if names, _ := dir.Names(); len(names) != 0 {
 		t.Errorf("left: %q", names)
 	}
+}
+
+func namesIn(t *testing.T, dir *state.Dir) []string {
+	t.Helper()
+	names, err := dir.Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }

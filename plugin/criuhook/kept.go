@@ -97,12 +97,8 @@ func (r *run) directory() (device, inode uint64, err error) {
 	return uint64(st.Dev), st.Ino, nil
 }
 
-// sweep removes what is remembered of CRIUs that have ended.
-func sweep(dir *state.Dir) {
-	names, err := dir.Names()
-	if err != nil {
-		return
-	}
+// sweep removes what is remembered, under these names, of CRIUs that have ended.
+func sweep(dir *state.Dir, names []string) {
 	for _, name := range names {
 		criu, ok := keptOf(name)
 		if ok && !criu.Foreign() && !criu.Alive() {

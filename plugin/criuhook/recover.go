@@ -9,8 +9,12 @@ import (
 // recover puts right what killed runs have left: image files that are still set
 // aside above all. The engine's own operations see to the rest.
 func (r *run) recover(ctx context.Context) {
-	sweep(r.state)
-	recovery := warden.RecoverIn(ctx, r.state)
+	names, err := r.state.Names()
+	if err != nil {
+		r.warnings([]string{err.Error()})
+	}
+	sweep(r.state, names)
+	recovery := warden.Recover(ctx, r.state, names)
 	for _, done := range recovery.Done {
 		r.write(done)
 	}

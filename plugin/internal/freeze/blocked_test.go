@@ -42,7 +42,7 @@ func looseBy(r Report, why string) (tasks []Task) {
 
 func TestStoppedUnderTracer(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, forkProgram, c.path, "1", cloneFlags(0))
+	p := nstest.Start(t, ns, forkProgram, c.Path, "1", cloneFlags(0))
 	c.waitMoved(t, 1)
 	loop := forkLoopOf(t, ns, p.PID())
 	tracer := nstest.Start(t, nil, traceProgram, fmt.Sprint(loop), "stop")
@@ -73,7 +73,7 @@ func forkLoopOf(t *testing.T, ns *nsenter.Namespace, program int) (pid int) {
 
 func TestRunsUnderTracer(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, forkProgram, c.path, "1", "0") // takes no signals, for which it would stop
+	p := nstest.Start(t, ns, forkProgram, c.Path, "1", "0") // takes no signals, for which it would stop
 	c.waitMoved(t, 1)
 	loop := forkLoopOf(t, ns, p.PID())
 	tracer := nstest.Start(t, nil, traceProgram, fmt.Sprint(loop), "run")
@@ -126,7 +126,7 @@ func (l lease) waitOpened(t *testing.T) {
 func TestVforkOfStoppedChild(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
 	l := newLease(t)
-	p := nstest.Start(t, ns, vforkProgram, c.path, l.Name(), "0")
+	p := nstest.Start(t, ns, vforkProgram, c.Path, l.Name(), "0")
 	l.waitOpened(t)
 	s := mustStop(t, ns, Options{})
 	if loose := looseBy(s.Report(), WhyVfork); len(loose) != 1 || loose[0].PID != p.PID() {
@@ -146,7 +146,7 @@ func TestVforkOfStoppedChild(t *testing.T) {
 func TestVforkOfRunningChild(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
 	l := newLease(t)
-	p := nstest.Start(t, ns, vforkProgram, c.path, l.Name(), fmt.Sprint(unix.CLONE_NEWIPC))
+	p := nstest.Start(t, ns, vforkProgram, c.Path, l.Name(), fmt.Sprint(unix.CLONE_NEWIPC))
 	l.waitOpened(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
@@ -169,7 +169,7 @@ func TestVforkOfRunningChild(t *testing.T) {
 // TestTwoStops has the namespace's tasks held by another stop already.
 func TestTwoStops(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	nstest.Start(t, ns, busyProgram, c.path, "1", "3")
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "3")
 	c.waitMoved(t, 1)
 	other := nstest.Start(t, nil, freezeProgram, fmt.Sprint(ns.Inode()))
 	readLine(t, other)
@@ -191,7 +191,7 @@ func TestTwoStops(t *testing.T) {
 // takes the report of its stop away.
 func TestStopsWaitedFor(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, busyProgram, c.path, "1", "3")
+	p := nstest.Start(t, ns, busyProgram, c.Path, "1", "3")
 	c.waitMoved(t, 1)
 	ended, taken := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -17,7 +17,7 @@ func TestBornSeized(t *testing.T) {
 	for _, flags := range []int{0, unix.CLONE_NEWIPC} {
 		t.Run("flags="+strconv.Itoa(flags), func(t *testing.T) {
 			ns, c := nstest.Fresh(t), newCounters(t)
-			p := nstest.Start(t, ns, forkProgram, c.path, "1", strconv.Itoa(flags))
+			p := nstest.Start(t, ns, forkProgram, c.Path, "1", strconv.Itoa(flags))
 			c.waitMoved(t, 1)
 			loop := forkLoopOf(t, ns, p.PID())
 			ended := make(chan struct{})

@@ -66,8 +66,8 @@ func TestFrozenByCgroup(t *testing.T) {
 	for _, below := range []bool{false, true} {
 		t.Run("below="+strconv.FormatBool(below), func(t *testing.T) {
 			cg, ns, frozen, c := newCgroup(t), nstest.Fresh(t), newCounters(t), newCounters(t)
-			p := nstest.Start(t, ns, busyProgram, frozen.path, "1", "3")
-			nstest.Start(t, ns, busyProgram, c.path, "1", "0")
+			p := nstest.Start(t, ns, busyProgram, frozen.Path, "1", "3")
+			nstest.Start(t, ns, busyProgram, c.Path, "1", "0")
 			frozen.waitMoved(t, 1)
 			c.waitMoved(t, 1)
 			cg.freeze(t, p.PID(), below)
@@ -90,7 +90,7 @@ func TestFrozenByCgroup(t *testing.T) {
 // once it can.
 func TestThawedMeanwhile(t *testing.T) {
 	cg, ns, c := newCgroup(t), nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, busyProgram, c.path, "1", "3")
+	p := nstest.Start(t, ns, busyProgram, c.Path, "1", "3")
 	c.waitMoved(t, 1)
 	cg.freeze(t, p.PID(), false)
 	s := mustStop(t, ns, Options{})
@@ -112,7 +112,7 @@ func TestThawedMeanwhile(t *testing.T) {
 // TestFrozenWhileJobStopped has PTRACE_SEIZE hang, were it called.
 func TestFrozenWhileJobStopped(t *testing.T) {
 	cg, ns, c := newCgroup(t), nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, busyProgram, c.path, "1", "3")
+	p := nstest.Start(t, ns, busyProgram, c.Path, "1", "3")
 	c.waitMoved(t, 1)
 	mustKill(t, p.PID(), unix.SIGSTOP)
 	eventually(t, "SIGSTOP stops all threads", func() bool {

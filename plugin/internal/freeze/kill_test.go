@@ -17,9 +17,9 @@ import (
 func TestFreezerKilled(t *testing.T) {
 	ns := nstest.Fresh(t)
 	busyOnes, forks, spawns := newCounters(t), newCounters(t), newCounters(t)
-	nstest.Start(t, ns, busyProgram, busyOnes.path, "1", "30")
-	nstest.Start(t, ns, forkProgram, forks.path, "8", cloneFlags(0))
-	nstest.Start(t, ns, spawnProgram, spawns.path, "4")
+	nstest.Start(t, ns, busyProgram, busyOnes.Path, "1", "30")
+	nstest.Start(t, ns, forkProgram, forks.Path, "8", cloneFlags(0))
+	nstest.Start(t, ns, spawnProgram, spawns.Path, "4")
 	held := 0
 	for range 50 {
 		p := nstest.Start(t, nil, freezeProgram, fmt.Sprint(ns.Inode()))
@@ -40,7 +40,7 @@ func TestFreezerKilled(t *testing.T) {
 // TestAncestorsSpared runs the stopping program and its parent in the namespace.
 func TestAncestorsSpared(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	nstest.Start(t, ns, busyProgram, c.path, "1", "0")
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "0")
 	p := nstest.Start(t, ns, nestedProgram, fmt.Sprint(ns.Inode()))
 	readLine(t, p)
 	said, report, _ := strings.Cut(readLine(t, p), " ")
@@ -67,8 +67,8 @@ func TestAncestorsSpared(t *testing.T) {
 
 func TestExempt(t *testing.T) {
 	ns, c, free := nstest.Fresh(t), newCounters(t), newCounters(t)
-	nstest.Start(t, ns, busyProgram, c.path, "1", "0")
-	p := nstest.Start(t, ns, busyProgram, free.path, "1", "0")
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "0")
+	p := nstest.Start(t, ns, busyProgram, free.Path, "1", "0")
 	c.waitMoved(t, 1)
 	free.waitMoved(t, 1)
 	s := mustStop(t, ns, Options{Exempt: func(pid int) bool { return pid == p.PID() }})
@@ -91,7 +91,7 @@ func TestExempt(t *testing.T) {
 // child: its parent must see the end of it before Release.
 func TestKilledWhileHeld(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, parentProgram, c.path)
+	p := nstest.Start(t, ns, parentProgram, c.Path)
 	child := 0
 	fmt.Sscan(readLine(t, p), &child)
 	c.waitMoved(t, 1)

@@ -5,16 +5,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
-	"golang.org/x/sys/unix"
 )
 
 // deadline bounds every wait for a state in these tests.
@@ -27,37 +23,14 @@ func TestMain(m *testing.M) {
 	nstest.Main(m)
 }
 
-// counters is a file in shared memory that programs count in.
-type counters struct {
-	path string
-	slot *[512]atomic.Uint64
-}
+// counters are what the programs count in.
+type counters struct{ nstest.Counters }
 
-func newCounters(t testing.TB) counters {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "counters")
-	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return openCounters(path)
-}
-
-func openCounters(path string) counters {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		panic(err)
-	}
-	defer f.Close()
-	mem, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		panic(err)
-	}
-	return counters{path: path, slot: (*[512]atomic.Uint64)(unsafe.Pointer(&mem[0]))}
-}
+func newCounters(t testing.TB) counters { return counters{nstest.NewCounters(t)} }
 
 func (c counters) sum() (n uint64) {
-	for i := range c.slot {
-		n += c.slot[i].Load()
+	for i := range c.Slot {
+		n += c.Slot[i].Load()
 	}
 	return n
 }

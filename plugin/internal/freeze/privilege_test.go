@@ -19,7 +19,7 @@ import (
 func TestUnreadable(t *testing.T) {
 	nstest.Require(t, "root")
 	ns, c := nstest.Fresh(t), newCounters(t)
-	nstest.Start(t, ns, busyProgram, c.path, "1", "3")
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "3")
 	c.waitMoved(t, 1)
 	cmd := exec.Command("/proc/self/exe", fmt.Sprint(ns.Inode()))
 	cmd.Env = append(os.Environ(), "IPC_CR_NSTEST_PROGRAM="+freezeProgram)

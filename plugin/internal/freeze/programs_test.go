@@ -42,14 +42,14 @@ func count(slot *atomic.Uint64) {
 
 // busy FILE BUSY THREADS: so many threads count, so many more count and nap.
 func busy(args []string) {
-	c := openCounters(args[0])
+	c := nstest.OpenCounters(args[0])
 	for i := range argument(args, 1) {
-		go onThread(func() { count(&c.slot[i]) })
+		go onThread(func() { count(&c.Slot[i]) })
 	}
 	for range argument(args, 2) {
 		go onThread(func() {
 			for {
-				c.slot[511].Add(1)
+				c.Slot[511].Add(1)
 				nap(10e6)
 			}
 		})
@@ -68,10 +68,10 @@ func onThread(f func()) {
 // has lost its other threads.
 func forkStorm(args []string) {
 	runtime.LockOSThread()
-	c := openCounters(args[0])
+	c := nstest.OpenCounters(args[0])
 	flags := uintptr(argument(args, 2))
 	for i := range argument(args, 1) {
-		forkLoop(&c.slot[i], flags)
+		forkLoop(&c.Slot[i], flags)
 	}
 	select {}
 }
@@ -99,12 +99,12 @@ func forkLoop(slot *atomic.Uint64, flags uintptr) {
 
 // threadStorm FILE LOOPS: so many loops start threads that count and end.
 func threadStorm(args []string) {
-	c := openCounters(args[0])
+	c := nstest.OpenCounters(args[0])
 	for i := range argument(args, 1) {
 		go func() {
 			for {
 				ended := make(chan struct{})
-				go onThread(func() { c.slot[i].Add(1); close(ended) })
+				go onThread(func() { c.Slot[i].Add(1); close(ended) })
 				<-ended
 			}
 		}()
@@ -114,12 +114,12 @@ func threadStorm(args []string) {
 
 // spawnStorm FILE LOOPS: so many loops vfork and execute.
 func spawnStorm(args []string) {
-	c := openCounters(args[0])
+	c := nstest.OpenCounters(args[0])
 	for i := range argument(args, 1) {
 		go func() {
 			for {
 				_ = exec.Command("/bin/true").Run()
-				c.slot[i].Add(1)
+				c.Slot[i].Add(1)
 			}
 		}()
 	}
@@ -159,7 +159,7 @@ func reexec(path string) {
 	for range 6 {
 		<-ready
 	}
-	openCounters(path).slot[0].Add(1)
+	nstest.OpenCounters(path).Slot[0].Add(1)
 	env := append(os.Environ(), reexecEnv+"="+path)
 	panic(unix.Exec("/proc/self/exe", os.Args, env))
 }
@@ -173,21 +173,21 @@ func init() {
 
 // headless FILE: the first thread ends, another goes on.
 func headless(args []string) {
-	c := openCounters(args[0])
-	go onThread(func() { count(&c.slot[0]) })
+	c := nstest.OpenCounters(args[0])
+	go onThread(func() { count(&c.Slot[0]) })
 	unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
 }
 
 // mixed FILE: one thread counts in slot 0, another in slot 1, in an IPC
 // namespace of its own.
 func mixed(args []string) {
-	c := openCounters(args[0])
-	go onThread(func() { count(&c.slot[0]) })
+	c := nstest.OpenCounters(args[0])
+	go onThread(func() { count(&c.Slot[0]) })
 	go onThread(func() {
 		if err := unix.Unshare(unix.CLONE_NEWIPC); err != nil {
 			panic(err)
 		}
-		count(&c.slot[1])
+		count(&c.Slot[1])
 	})
 	select {}
 }
@@ -218,8 +218,8 @@ func parent(args []string) {
 // vforkOnce FILE PROGRAM FLAGS executes a program, which takes its time, while
 // another thread counts.
 func vforkOnce(args []string) {
-	c := openCounters(args[0])
-	go onThread(func() { count(&c.slot[0]) })
+	c := nstest.OpenCounters(args[0])
+	go onThread(func() { count(&c.Slot[0]) })
 	cmd := exec.Command(args[1])
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: uintptr(argument(args, 2))}
 	if err := cmd.Start(); err != nil {

@@ -38,7 +38,7 @@ func startCatcher(t *testing.T, ns *nsenter.Namespace) catcher {
 		t.Fatalf("cc: %v\n%s", err, out)
 	}
 	c := newCounters(t)
-	cmd := exec.Command(binary, c.path)
+	cmd := exec.Command(binary, c.Path)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

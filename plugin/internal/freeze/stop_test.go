@@ -15,7 +15,7 @@ import (
 
 func TestStopsAndReleases(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	nstest.Start(t, ns, busyProgram, c.path, "2", "3")
+	nstest.Start(t, ns, busyProgram, c.Path, "2", "3")
 	c.waitMoved(t, 1)
 	for range 10 {
 		s := mustStop(t, ns, Options{})
@@ -40,7 +40,7 @@ func TestEmptyNamespace(t *testing.T) {
 
 func TestThousandThreads(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	nstest.Start(t, ns, busyProgram, c.path, "0", "1000")
+	nstest.Start(t, ns, busyProgram, c.Path, "0", "1000")
 	eventually(t, "a thousand threads", func() bool { return len(tasksOf(t, ns.Inode())) > 1000 })
 	s := mustStop(t, ns, Options{})
 	mustHoldAll(t, ns, s)
@@ -53,7 +53,7 @@ func TestThousandThreads(t *testing.T) {
 
 func TestFirstThreadEnded(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, headlessProgram, c.path)
+	p := nstest.Start(t, ns, headlessProgram, c.Path)
 	eventually(t, "the first thread has ended", func() bool {
 		proc, err := openProc()
 		if err != nil {
@@ -73,13 +73,13 @@ func TestFirstThreadEnded(t *testing.T) {
 
 func TestThreadsInTwoNamespaces(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	nstest.Start(t, ns, mixedProgram, c.path)
-	eventually(t, "both threads count", func() bool { return c.slot[0].Load() > 0 && c.slot[1].Load() > 0 })
+	nstest.Start(t, ns, mixedProgram, c.Path)
+	eventually(t, "both threads count", func() bool { return c.Slot[0].Load() > 0 && c.Slot[1].Load() > 0 })
 	s := mustStop(t, ns, Options{})
 	mustHoldAll(t, ns, s)
-	inside, outside := c.slot[0].Load(), c.slot[1].Load()
-	eventually(t, "the thread outside goes on", func() bool { return c.slot[1].Load() > outside })
-	if now := c.slot[0].Load(); now != inside {
+	inside, outside := c.Slot[0].Load(), c.Slot[1].Load()
+	eventually(t, "the thread outside goes on", func() bool { return c.Slot[1].Load() > outside })
+	if now := c.Slot[0].Load(); now != inside {
 		t.Errorf("the thread inside counted from %d to %d", inside, now)
 	}
 	mustRelease(t, s)
@@ -94,7 +94,7 @@ func TestHostRefused(t *testing.T) {
 
 func TestCancelled(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	nstest.Start(t, ns, busyProgram, c.path, "1", "0")
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "0")
 	c.waitMoved(t, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	opt := Options{Exempt: func(int) bool { cancel(); return false }}
@@ -108,7 +108,7 @@ func TestCancelled(t *testing.T) {
 // TestOtherChildren sees to it that nobody's child is waited for but tracees.
 func TestOtherChildren(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)
-	p := nstest.Start(t, ns, busyProgram, c.path, "1", "2")
+	p := nstest.Start(t, ns, busyProgram, c.Path, "1", "2")
 	c.waitMoved(t, 1)
 	outside := exec.Command("/bin/sh", "-c", "exit 7")
 	if err := outside.Start(); err != nil {
@@ -158,11 +158,8 @@ func BenchmarkAll(b *testing.B) {
 }
 
 func benchmarkAll(b *testing.B, ns *nsenter.Namespace, threads string) {
-	c := counters{path: b.TempDir() + "/counters"}
-	if err := os.WriteFile(c.path, make([]byte, 4096), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	nstest.Start(b, ns, busyProgram, c.path, "0", threads)
+	c := nstest.NewCounters(b)
+	nstest.Start(b, ns, busyProgram, c.Path, "0", threads)
 	n, _ := strconv.Atoi(threads)
 	eventually(b, "all threads", func() bool { return len(tasksOf(b, ns.Inode())) > n })
 	for b.Loop() {

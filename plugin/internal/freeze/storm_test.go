@@ -27,7 +27,7 @@ func TestStorms(t *testing.T) {
 	for _, storm := range storms {
 		t.Run(storm.name, func(t *testing.T) {
 			ns, c := nstest.Fresh(t), newCounters(t)
-			nstest.Start(t, ns, storm.program, append([]string{c.path}, storm.args...)...)
+			nstest.Start(t, ns, storm.program, append([]string{c.Path}, storm.args...)...)
 			c.waitMoved(t, 100)
 			for range 20 {
 				s := mustStop(t, ns, Options{})

@@ -160,4 +160,10 @@ func (o owner) killBoth(t testing.TB) {
 	o.Kill()
 }
 
-func recoverNow(dir *state.Dir) Recovery { return RecoverIn(context.Background(), dir) }
+func recoverNow(dir *state.Dir) state.Recovery {
+	names, err := dir.Names()
+	if err != nil {
+		panic(err)
+	}
+	return Recover(context.Background(), dir, names)
+}

@@ -13,12 +13,6 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
-// Recovery is what Recover did and could not do, each a line for stderr.
-type Recovery struct {
-	Done     []string
-	Warnings []string
-}
-
 const (
 	// settleTimeout is how long a guard may take for what it has to put back.
 	settleTimeout = 2 * time.Second
@@ -28,41 +22,22 @@ const (
 	pollInterval = 5 * time.Millisecond
 )
 
-// Recover puts right what a killed ipc-cr and its killed guard left behind. It
-// is called at the start of each command and costs microseconds if there is
-// nothing to do. Several processes may call it at once. It waits for guards that
-// are still at work, for a moment.
+// Recover puts right what a killed ipc-cr and its killed guard left behind in a
+// state directory, which holds these names. It is called at the start of each
+// command and costs microseconds if there is nothing to do. Several processes may
+// call it at once. It waits for guards that are still at work, for a moment.
 //
 // Nothing that it meets is a reason to give up the command: see Warnings.
-func Recover(ctx context.Context) Recovery {
-	dir, err := state.Existing()
-	if errors.Is(err, state.ErrNowhere) {
-		return Recovery{}
-	}
-	if err != nil {
-		return Recovery{Warnings: []string{err.Error()}}
-	}
-	defer dir.Close()
-	return RecoverIn(ctx, dir)
-}
-
-// RecoverIn is Recover in a state directory that is open already.
-func RecoverIn(ctx context.Context, dir *state.Dir) (r Recovery) {
-	names, err := dir.Names()
-	if err != nil {
-		r.Warnings = append(r.Warnings, err.Error())
-	}
+func Recover(ctx context.Context, dir *state.Dir, names []string) (r state.Recovery) {
 	for _, name := range names {
 		if !isNoteName(name) {
 			continue
 		}
 		done, err := settle(ctx, dir, name)
-		if err != nil && !errors.Is(err, errInUse) {
-			r.Warnings = append(r.Warnings, err.Error())
+		if !errors.Is(err, errInUse) {
+			r.Warn(err)
 		}
-		if done != "" {
-			r.Done = append(r.Done, done)
-		}
+		r.Did(done)
 	}
 	return r
 }

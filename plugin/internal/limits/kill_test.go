@@ -67,7 +67,11 @@ func (b bench) recover() {
 		b.t.Fatal(err)
 	}
 	defer dir.Close()
-	if r := guard.RecoverIn(context.Background(), dir); len(r.Warnings) != 0 {
+	names, err := dir.Names()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if r := guard.Recover(context.Background(), dir, names); len(r.Warnings) != 0 {
 		b.t.Errorf("recover: %v", r.Warnings)
 	}
 }

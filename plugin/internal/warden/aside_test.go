@@ -216,13 +216,13 @@ func TestDirectoryTurns(t *testing.T) {
 	two.Kill()
 	must(t, first.SetAside(img, []string{msgImage}))
 	mustBeAside(t, first, msgImage)
-	if r := RecoverIn(t.Context(), dir); len(r.Done)+len(r.Warnings) != 0 {
+	if r := recoverNow(dir); len(r.Done)+len(r.Warnings) != 0 {
 		t.Errorf("recovery %+v beside its new owner", r)
 	}
 	mustContain(t, img, msgImage+Suffix)
 	must(t, first.End())
 	mustContain(t, img, msgImage)
-	if r := RecoverIn(t.Context(), dir); len(r.Done)+len(r.Warnings) != 0 {
+	if r := recoverNow(dir); len(r.Done)+len(r.Warnings) != 0 {
 		t.Errorf("recovery %+v when all is done", r)
 	}
 	mustBeEmpty(t, dir)

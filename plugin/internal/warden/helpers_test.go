@@ -10,10 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -60,6 +58,14 @@ func files(t testing.TB, dir *state.Dir) []string {
 	return names
 }
 
+func recoverNow(dir *state.Dir) state.Recovery {
+	names, err := dir.Names()
+	if err != nil {
+		panic(err)
+	}
+	return Recover(context.Background(), dir, names)
+}
+
 func mustBeEmpty(t testing.TB, dir *state.Dir) {
 	t.Helper()
 	if left := files(t, dir); len(left) != 0 {
@@ -67,36 +73,17 @@ func mustBeEmpty(t testing.TB, dir *state.Dir) {
 	}
 }
 
-// counters are in a file in shared memory.
-type counters struct {
-	path string
-	slot *[512]atomic.Uint64
-}
+// counters are what the programs count in.
+type counters struct{ nstest.Counters }
 
-func newCounters(t testing.TB) counters {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "counters")
-	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return openCounters(path)
-}
-
-func openCounters(path string) counters {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	check(err)
-	defer f.Close()
-	mem, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	check(err)
-	return counters{path, (*[512]atomic.Uint64)(unsafe.Pointer(&mem[0]))}
-}
+func newCounters(t testing.TB) counters { return counters{nstest.NewCounters(t)} }
 
 // mustRun waits until each slot has been counted on.
 func (c counters) mustRun(t testing.TB, slots ...int) {
 	t.Helper()
 	for _, i := range slots {
-		start := c.slot[i].Load()
-		until(t, fmt.Sprintf("slot %d goes on from %d", i, start), func() bool { return c.slot[i].Load() > start+2 })
+		start := c.Slot[i].Load()
+		until(t, fmt.Sprintf("slot %d goes on from %d", i, start), func() bool { return c.Slot[i].Load() > start+2 })
 	}
 }
 
@@ -105,12 +92,12 @@ func (c counters) mustStand(t testing.TB, beside int, slots ...int) {
 	t.Helper()
 	var before []uint64
 	for _, i := range slots {
-		before = append(before, c.slot[i].Load())
+		before = append(before, c.Slot[i].Load())
 	}
-	start := c.slot[beside].Load()
-	until(t, "the counter beside goes on", func() bool { return c.slot[beside].Load() > start+20 })
+	start := c.Slot[beside].Load()
+	until(t, "the counter beside goes on", func() bool { return c.Slot[beside].Load() > start+20 })
 	for n, i := range slots {
-		if now := c.slot[i].Load(); now != before[n] {
+		if now := c.Slot[i].Load(); now != before[n] {
 			t.Errorf("slot %d went from %d to %d", i, before[n], now)
 		}
 	}
@@ -132,7 +119,7 @@ func number(text string) int {
 // familyProgram FILE SLOT DEPTH says its pid, counts in SLOT a thousand times a
 // second, and has a child that does the same in the next slot, DEPTH times.
 var familyProgram = nstest.Program("warden.family", func(args []string) {
-	c, slot, depth := openCounters(args[0]), number(args[1]), number(args[2])
+	c, slot, depth := nstest.OpenCounters(args[0]), number(args[1]), number(args[2])
 	fmt.Println(os.Getpid())
 	if depth > 0 {
 		child := exec.Command("/proc/self/exe", args[0], strconv.Itoa(slot+1), strconv.Itoa(depth-1))
@@ -145,7 +132,7 @@ var familyProgram = nstest.Program("warden.family", func(args []string) {
 		defer runtime.KeepAlive(held)
 	}
 	for {
-		c.slot[slot].Add(1)
+		c.Slot[slot].Add(1)
 		time.Sleep(time.Millisecond)
 	}
 })
@@ -153,7 +140,7 @@ var familyProgram = nstest.Program("warden.family", func(args []string) {
 // startFamily returns the pids, the eldest's first.
 func startFamily(t testing.TB, ns *nsenter.Namespace, c counters, slot, depth int) (*nstest.Process, []int) {
 	t.Helper()
-	p := nstest.Start(t, ns, familyProgram, c.path, strconv.Itoa(slot), strconv.Itoa(depth))
+	p := nstest.Start(t, ns, familyProgram, c.Path, strconv.Itoa(slot), strconv.Itoa(depth))
 	var pids []int
 	for range depth + 1 {
 		line, err := p.Stdout.ReadString('\n')

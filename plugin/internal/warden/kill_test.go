@@ -69,7 +69,7 @@ func TestKilledWarden(t *testing.T) {
 	if _, err := s.w.Let(); !errors.Is(err, ErrKilled) {
 		t.Errorf("let: %v, want ErrKilled", err)
 	}
-	if r := RecoverIn(t.Context(), s.dir); len(r.Done)+len(r.Warnings) != 0 {
+	if r := recoverNow(s.dir); len(r.Done)+len(r.Warnings) != 0 {
 		t.Errorf("recovery %+v: CRIU lives", r)
 	}
 	mustContain(t, s.img, msgImage+Suffix)
@@ -108,7 +108,7 @@ func TestKilledWardenSucceededUntilCRIUsEnd(t *testing.T) {
 	if len(left) != 1 || !isTurnName(left[0]) {
 		t.Errorf("files %v, want a claim", left)
 	}
-	if r := RecoverIn(t.Context(), s.dir); len(r.Done)+len(r.Warnings) != 0 {
+	if r := recoverNow(s.dir); len(r.Done)+len(r.Warnings) != 0 {
 		t.Errorf("recovery %+v", r)
 	}
 	mustBeEmpty(t, s.dir)
@@ -122,10 +122,10 @@ func TestBothKilled(t *testing.T) {
 	mustContain(t, s.img, msgImage+Suffix)
 	var group sync.WaitGroup
 	var mu sync.Mutex
-	var all Recovery
+	var all state.Recovery
 	for range 4 {
 		group.Go(func() {
-			r := RecoverIn(context.Background(), s.dir)
+			r := recoverNow(s.dir)
 			mu.Lock()
 			defer mu.Unlock()
 			all.Done, all.Warnings = append(all.Done, r.Done...), append(all.Warnings, r.Warnings...)
@@ -136,7 +136,7 @@ func TestBothKilled(t *testing.T) {
 		t.Errorf("recovery %+v, want one thing done once", all)
 	}
 	mustContain(t, s.img, msgImage)
-	if r := RecoverIn(t.Context(), s.dir); len(r.Done)+len(r.Warnings) != 0 {
+	if r := recoverNow(s.dir); len(r.Done)+len(r.Warnings) != 0 {
 		t.Errorf("once more: %+v", r)
 	}
 	mustBeEmpty(t, s.dir)

@@ -12,71 +12,44 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
-// Recovery is what Recover did and could not do, each a line for stderr.
-type Recovery struct {
-	Done     []string
-	Warnings []string
-}
-
 // settleTimeout is how long a warden may take for what it has to put back.
 const settleTimeout = 2 * time.Second
 
 // Recover puts right what CRIU runs left behind that died together with their
-// warden: images get their names back, and notes, sockets and claims of the dead
-// are removed. It is called at the start of each command and costs microseconds
-// if there is nothing to do. Several processes may call it at once. It waits for
-// wardens that are still at work, for a moment.
+// warden, in a state directory that holds these names: images get their names
+// back, and notes, sockets and claims of the dead are removed. It is called at
+// the start of each command and costs microseconds if there is nothing to do.
+// Several processes may call it at once. It waits for wardens that are still at
+// work, for a moment.
 //
 // What belongs to a CRIU that is alive is left alone, also if its warden was
 // killed: that is Start's. So is a directory whose turn another CRIU run has; it
 // is seen to when that has ended.
 //
 // Nothing that it meets is a reason to give up the command: see Warnings.
-func Recover(ctx context.Context) Recovery {
-	dir, err := state.Existing()
-	if errors.Is(err, state.ErrNowhere) {
-		return Recovery{}
+func Recover(ctx context.Context, dir *state.Dir, names []string) (r state.Recovery) {
+	warn := func(err error) {
+		if !errors.Is(err, errInUse) {
+			r.Warn(err)
+		}
 	}
-	if err != nil {
-		return Recovery{Warnings: []string{err.Error()}}
-	}
-	defer dir.Close()
-	return RecoverIn(ctx, dir)
-}
-
-// RecoverIn is Recover in a state directory that is open already.
-func RecoverIn(ctx context.Context, dir *state.Dir) (r Recovery) {
-	names, err := dir.Names()
-	r.warn(err)
 	for _, name := range names {
 		if isNoteName(name) {
 			done, err := settle(ctx, dir, name)
-			r.warn(err)
-			r.did(done)
+			warn(err)
+			r.Did(done)
 		}
 	}
 	for _, name := range names { // those of the notes are gone by now
 		switch criu, ok := socketOf(name); {
 		case ok:
-			r.warn(sweepSocket(dir, criu))
+			warn(sweepSocket(dir, criu))
 		case isTurnName(name):
 			_, err := displace(dir, name, state.Process{})
-			r.warn(err)
+			warn(err)
 		}
 	}
 	return r
-}
-
-func (r *Recovery) did(line string) {
-	if line != "" {
-		r.Done = append(r.Done, line)
-	}
-}
-
-func (r *Recovery) warn(err error) {
-	if err != nil && !errors.Is(err, errInUse) {
-		r.Warnings = append(r.Warnings, err.Error())
-	}
 }
 
 var (

@@ -64,7 +64,7 @@ func TestRecoverOfOtherTimesAndPlaces(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir, img := tempState(t), asideDir(t)
 			path := leave(t, dir, img, test.edit)
-			r := RecoverIn(t.Context(), dir)
+			r := recoverNow(dir)
 			if said := len(r.Done)+len(r.Warnings) > 0; said != test.said || test.back != (len(r.Done) == 1) || len(r.Warnings) > 1 {
 				t.Errorf("recovery %+v", r)
 			}
@@ -86,14 +86,14 @@ func TestRecoverReplacesNothing(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(img, msgImage), []byte(msgImage), 0o600))
 	leave(t, dir, img, func(*note) {})
 	for range 2 {
-		r := RecoverIn(t.Context(), dir)
+		r := recoverNow(dir)
 		if len(r.Done) != 0 || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], msgImage+Suffix) || !strings.Contains(r.Warnings[0], "remove") {
 			t.Errorf("recovery %+v, want a warning with the remedy", r)
 		}
 	}
 	mustContain(t, img, msgImage, msgImage+Suffix)
 	must(t, os.Remove(filepath.Join(img, msgImage)))
-	if r := RecoverIn(t.Context(), dir); len(r.Done) != 1 || len(r.Warnings) != 0 {
+	if r := recoverNow(dir); len(r.Done) != 1 || len(r.Warnings) != 0 {
 		t.Errorf("recovery %+v", r)
 	}
 	mustContain(t, img, msgImage)
@@ -123,7 +123,7 @@ func TestRecoverOfRemains(t *testing.T) {
 	must(t, err)
 	foreignTurn := turnPrefix + "ns-8.json"
 	must(t, dir.Create(foreignTurn, content))
-	if r := RecoverIn(t.Context(), dir); len(r.Done)+len(r.Warnings) != 0 {
+	if r := recoverNow(dir); len(r.Done)+len(r.Warnings) != 0 {
 		t.Errorf("recovery %+v", r)
 	}
 	want := []string{socketName(alive), socketName(foreign), foreignTurn}
@@ -149,7 +149,7 @@ func TestRecoverOfOtherFiles(t *testing.T) {
 		must(t, plant(dir.Join(name)))
 	}
 	must(t, os.WriteFile(dir.Join("guard-1.json"), nil, 0o600))
-	r := RecoverIn(t.Context(), dir)
+	r := recoverNow(dir)
 	all := strings.Join(r.Warnings, "\n")
 	if len(r.Warnings) != len(plants) || len(r.Done) != 0 {
 		t.Errorf("recovery %+v, want a warning for each of %d", r, len(plants))

@@ -97,7 +97,7 @@ func TestStrangersNote(t *testing.T) {
 		t.Errorf("start: %v, want ErrUntrusted", err)
 	}
 	criu.Kill()
-	if r := RecoverIn(t.Context(), dir); len(r.Warnings) != 1 || len(r.Done) != 0 {
+	if r := recoverNow(dir); len(r.Warnings) != 1 || len(r.Done) != 0 {
 		t.Errorf("recovery %+v, want a warning", r)
 	}
 	if _, err := os.Lstat(path); err != nil {
