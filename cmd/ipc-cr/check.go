@@ -15,6 +15,7 @@ import (
 type checkReport struct {
 	Features []plugin.Feature  `json:"features"`
 	Hooks    []criuconf.Hook   `json:"hooks"`
+	Fronts   []criuconf.Front  `json:"fronts"`
 	Settings criuconf.Settings `json:"settings"`
 }
 
@@ -26,7 +27,8 @@ func newCheck() *cobra.Command {
 		Long: `Tell, feature by feature, what this kernel and these privileges allow, and what
 helps where something is missing. Everything is tried in a fresh IPC namespace.
 Then tell of each container runtime whether its checkpoints run the hook, and with
-what settings. The exit status is 1 if something that ipc-cr cannot do without is
+what settings; and whether ipc-cr is in front of criu, for the PATH of this command
+and for that of services. The exit status is 1 if something that ipc-cr cannot do without is
 missing, or if the settings are wrong.`,
 		Example: `  ipc-cr check
   unshare -Ur ipc-cr check --json`,
@@ -38,7 +40,10 @@ missing, or if the settings are wrong.`,
 }
 
 func runCheck(out *output) error {
-	report := checkReport{Features: plugin.Check(), Hooks: criuconf.Check(), Settings: criuconf.CheckSettings()}
+	hooks := criuconf.Check()
+	report := checkReport{
+		Features: plugin.Check(), Hooks: hooks, Fronts: criuconf.CheckFront(hooks), Settings: criuconf.CheckSettings(),
+	}
 	if err := out.print(report, func(w io.Writer) { report.text(w) }); err != nil {
 		return err
 	}
@@ -56,6 +61,7 @@ func runCheck(out *output) error {
 func (r *checkReport) text(w io.Writer) {
 	checkText(w, r.Features)
 	hooksText(w, r.Hooks)
+	frontsText(w, r.Fronts)
 	settingsText(w, r.Settings)
 }
 

@@ -24,6 +24,23 @@ func hooksText(w io.Writer, hooks []criuconf.Hook) {
 	}
 }
 
+func frontsText(w io.Writer, fronts []criuconf.Front) {
+	for _, f := range fronts {
+		switch {
+		case !f.InFront:
+			fmt.Fprintf(w, "no   in front of criu for %s: %s\n     remedy: %s\n", f.Of, f.Detail, f.Remedy)
+			continue
+		case f.Remedy != "":
+			fmt.Fprintf(w, "yes  in front of criu for %s: %s, before %s\n     %s; remedy: %s\n", f.Of, f.Place, f.CRIU, f.Detail, f.Remedy)
+			continue
+		}
+		fmt.Fprintf(w, "yes  in front of criu for %s: %s, before %s\n", f.Of, f.Place, f.CRIU)
+		if f.Detail != "" {
+			fmt.Fprintf(w, "     %s\n", f.Detail)
+		}
+	}
+}
+
 func settingsText(w io.Writer, s criuconf.Settings) {
 	switch {
 	case !s.OK:

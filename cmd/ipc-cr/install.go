@@ -19,8 +19,8 @@ type installFlags struct {
 func newInstall() *cobra.Command {
 	f := &installFlags{}
 	cmd := &cobra.Command{
-		Use:   "install [--runtime runc|crun|criu]...",
-		Short: "Put the hook into the CRIU configuration of container runtimes",
+		Use:   "install [--runtime runc|crun|criu]... [--in-front [--dir DIR]]",
+		Short: "Put the hook into the CRIU configuration of container runtimes, or ipc-cr in front of criu",
 		Long: `Put the hook into the CRIU configuration of runc and crun, so that every
 checkpoint and restore of a container carries its message queues. Podman, CRI-O and
 containerd use one of these two. With --runtime criu it goes into the file that
@@ -28,9 +28,18 @@ every criu reads, whoever starts it: one file for all, in place of the others.
 
 One line is added to a file, and ipc-cr uninstall takes it away again. The hook is
 a symbolic link named ` + criuconf.Name + ` beside the binary; only root may be able to
-write the binary and the directories that lead to it.`,
+write the binary and the directories that lead to it.
+
+With --in-front the name criu becomes a link to ipc-cr, in a directory that is
+searched before that of the real criu: /usr/local/sbin as a rule. Whoever starts
+criu then starts ipc-cr, which lets criu sit in the container's IPC namespace for a
+dump, as ipc-cr run does for one command, and otherwise becomes the real criu at
+once. Without --runtime nothing else is installed; restores gain from the hook, so
+that hosts mostly want both.`,
 		Example: `  ipc-cr install
   ipc-cr install --runtime runc --dry-run
+  ipc-cr install --in-front
+  ipc-cr install --in-front --dir /opt/first/bin --runtime runc
   ipc-cr install --root /tmp/package --binary /usr/bin/ipc-cr --runtime runc --runtime crun`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, criuconf.Install) },
@@ -42,12 +51,16 @@ write the binary and the directories that lead to it.`,
 func newUninstall() *cobra.Command {
 	f := &installFlags{}
 	cmd := &cobra.Command{
-		Use:   "uninstall [--runtime runc|crun|criu]...",
-		Short: "Take the hook out of the CRIU configuration of container runtimes",
+		Use:   "uninstall [--runtime runc|crun|criu]... [--in-front [--dir DIR]]",
+		Short: "Take the hook out of the CRIU configuration of container runtimes, and ipc-cr from the front of criu",
 		Long: `Take the hook's lines out of the CRIU configuration of the runtimes, and remove the
-files that ipc-cr install made if nothing else was written into them. The hook
-itself, a symbolic link beside the binary, goes when no file names it any more.`,
+files that ipc-cr install made if nothing else was written into them. The links to
+this ipc-cr in front of criu go too, wherever on PATH they are. The hook itself, a
+symbolic link beside the binary, goes when nothing needs it any more.
+
+With --runtime or --in-front only what they name is taken away.`,
 		Example: `  ipc-cr uninstall
+  ipc-cr uninstall --in-front
   ipc-cr uninstall --runtime crun --dry-run`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, criuconf.Uninstall) },
@@ -58,12 +71,15 @@ itself, a symbolic link beside the binary, goes when no file names it any more.`
 
 func (f *installFlags) add(cmd *cobra.Command, runtimes string) {
 	cmd.Flags().StringArrayVar(&f.options.Runtimes, "runtime", nil, runtimes)
+	cmd.Flags().BoolVar(&f.options.InFront, "in-front", false, "the place in front of criu; alone, nothing but that")
+	cmd.Flags().StringVar(&f.options.Dir, "dir", "", "with --in-front: the directory `DIR` of that place, first on the PATH of those who start criu")
 	cmd.Flags().StringVar(&f.options.Root, "root", "", "work below `DIR`, for packagers; paths inside the files are without it")
 	cmd.Flags().StringVar(&f.options.Binary, "binary", "", "`PATH` of ipc-cr below --root (default: that of the running one)")
 	cmd.Flags().BoolVar(&f.options.DryRun, "dry-run", false, "show what would be done, line by line")
 	cmd.Flags().BoolVar(&f.json, "json", false, "report as JSON")
 	_ = cmd.RegisterFlagCompletionFunc("runtime", cobra.FixedCompletions(criuconf.Runtimes(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagDirname("root")
+	_ = cmd.MarkFlagDirname("dir")
 }
 
 func (f *installFlags) run(cmd *cobra.Command, do func(criuconf.Options) (*criuconf.Report, error)) error {
@@ -83,6 +99,9 @@ func (f *installFlags) check(cmd *cobra.Command) error {
 		if !slices.Contains(criuconf.Runtimes(), runtime) {
 			return usage("--runtime %q: choose runc, crun or criu", runtime)
 		}
+	}
+	if dir := f.options.Dir; cmd.Flags().Changed("dir") && (!f.options.InFront || !strings.HasPrefix(dir, "/")) {
+		return usage("--dir %q: an absolute path, and only with --in-front", dir)
 	}
 	root := cmd.Flags().Changed("root")
 	if root && f.options.Root == "" {

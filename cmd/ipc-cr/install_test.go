@@ -56,6 +56,32 @@ func TestInstallReport(t *testing.T) {
 	}
 }
 
+func TestInFrontReport(t *testing.T) {
+	root, _ := packageRoot(t)
+	golden := func(name string, args ...string) {
+		t.Helper()
+		out := mustRun(t, append(args, "--root", root, "--binary", "/usr/bin/ipc-cr")...)
+		if strings.HasSuffix(name, ".json") {
+			out = fixedJSON(t, out, root)
+		}
+		wantGolden(t, name, out)
+	}
+	golden("front-dry-run.txt", "install", "--in-front", "--dry-run")
+	golden("front.txt", "install", "--in-front", "--runtime", "runc")
+	golden("front-again.json", "install", "--in-front", "--json")
+	golden("front-other.txt", "install", "--in-front", "--dir", "/opt/first", "--dry-run")
+	golden("front-uninstall-hook.txt", "uninstall", "--runtime", "runc")
+	golden("front-uninstall.txt", "uninstall", "--in-front")
+	golden("front-uninstall-again.txt", "uninstall", "--in-front")
+
+	place := filepath.Join(root, "usr/local/sbin/criu")
+	if err := os.WriteFile(place, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	runCommand(t, "install", "--in-front", "--dir", "/usr/local/sbin", "--root", root, "--binary", "/usr/bin/ipc-cr").
+		wantError(t, 1, "install: /usr/local/sbin/criu is there and was not made by ipc-cr")
+}
+
 func TestInstallUsage(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"install x", `unknown command "x"`},
@@ -66,6 +92,11 @@ func TestInstallUsage(t *testing.T) {
 		{"install --binary /usr/bin/ipc-cr", `--binary "/usr/bin/ipc-cr": an absolute path, and only with --root`},
 		{"install --root /x --binary ipc-cr", `--binary "ipc-cr": an absolute path, and only with --root`},
 		{"install --root /x --binary=", `--binary "": an absolute path, and only with --root`},
+		{"install --dir /opt", `--dir "/opt": an absolute path, and only with --in-front`},
+		{"install --in-front --dir opt", `--dir "opt": an absolute path, and only with --in-front`},
+		{"install --in-front --dir=", `--dir "": an absolute path, and only with --in-front`},
+		{"install --in-front=/opt", "invalid argument"},
+		{"uninstall --dir /opt", `--dir "/opt": an absolute path, and only with --in-front`},
 		{"uninstall x", `unknown command "x"`},
 		{"uninstall --runtime podman", `--runtime "podman": choose runc, crun or criu`},
 	} {
@@ -75,7 +106,7 @@ func TestInstallUsage(t *testing.T) {
 	}
 	for _, command := range []string{"install", "uninstall"} {
 		help := mustRun(t, command, "--help")
-		for _, flag := range []string{"--runtime NAME", "--root DIR", "--binary PATH", "--dry-run", "--json"} {
+		for _, flag := range []string{"--runtime NAME", "--in-front", "--dir DIR", "--root DIR", "--binary PATH", "--dry-run", "--json"} {
 			if !strings.Contains(help, flag) {
 				t.Errorf("%s --help does not know %s", command, flag)
 			}
@@ -100,6 +131,7 @@ func TestCheckHooks(t *testing.T) {
 	r := runCommand(t, "check", "--json")
 	var document struct {
 		Hooks    []map[string]any
+		Fronts   []map[string]any
 		Settings map[string]any
 	}
 	if err := json.Unmarshal([]byte(r.out), &document); err != nil {
@@ -111,6 +143,15 @@ func TestCheckHooks(t *testing.T) {
 			if hook[name] == nil {
 				t.Errorf("%v has no %s", hook, name)
 			}
+		}
+	}
+	if len(document.Fronts) != 2 {
+		t.Errorf("fronts: %v", document.Fronts)
+	}
+	for _, front := range document.Fronts {
+		fixField(t, front)
+		if front["of"] == nil || front["path"] == nil || front["in_front"] == nil {
+			t.Errorf("%v lacks something", front)
 		}
 	}
 	fixField(t, document.Settings)
@@ -128,6 +169,12 @@ func TestHookText(t *testing.T) {
 		{Runtime: "runc", InForce: true, File: "/etc/criu/runc.conf", Line: 3},
 		{Runtime: "crun", Detail: "not in /etc/criu/crun.conf", Remedy: "ipc-cr install --runtime crun"},
 		{Runtime: "criu", InForce: true, File: "/etc/criu/default.conf", Line: 1, Detail: "in force 2 times", Remedy: "ipc-cr uninstall"},
+	})
+	frontsText(&text, []criuconf.Front{
+		{Of: "this command", Detail: "/usr/sbin/criu is found first", Remedy: "ipc-cr install --in-front"},
+		{Of: "services", InFront: true, Place: "/usr/local/sbin/criu", CRIU: "/usr/sbin/criu"},
+		{Of: "services", InFront: true, Place: "/usr/local/sbin/criu", CRIU: "/usr/sbin/criu", Detail: "CRIU calls the hook for /etc/criu/runc.conf too"},
+		{Of: "services", InFront: true, Place: "/usr/local/sbin/criu", CRIU: "/usr/sbin/criu", Detail: "no script", Remedy: "ipc-cr install --in-front"},
 	})
 	settingsText(&text, criuconf.Settings{File: "/c", OK: true, Values: &criuconf.Values{Neighbours: "stop", InPlace: "keep", Later: "refuse"}})
 	settingsText(&text, criuconf.Settings{File: "/c", Exists: true, OK: true, Values: &criuconf.Values{

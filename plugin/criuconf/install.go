@@ -20,6 +20,12 @@ type Options struct {
 	// Binary is ipc-cr's absolute path, below Root; by default that of the
 	// running program. The script is a symbolic link beside it.
 	Binary string
+	// InFront puts the binary in front of criu, or takes it from there. Without
+	// Runtimes nothing else is done then, but for the script.
+	InFront bool
+	// Dir is the directory for the place in front of criu. Without it Install
+	// chooses one, and Uninstall searches PATH and that of services.
+	Dir string
 	// DryRun reports what would be done.
 	DryRun bool
 }
@@ -35,11 +41,12 @@ const (
 	Unchanged Action = "unchanged"
 )
 
-// Change is what was done to a file, or to the symbolic link that is the script.
+// Change is what was done to a file, or to a symbolic link: the script, or the
+// one in front of criu.
 type Change struct {
 	Path     string   `json:"path"`
 	Action   Action   `json:"action"`
-	Runtimes []string `json:"runtimes"` // that read the file; none for the link
+	Runtimes []string `json:"runtimes"` // that read the file; none for a link
 	Diff     []string `json:"diff"`     // "+3: text" added, "-3: text" taken away as line 3
 }
 
@@ -52,17 +59,21 @@ type Report struct {
 }
 
 // Install makes the script and puts it into the configuration file of each
-// runtime. Nothing is changed if one of the files is not understood or holds the
-// hook of another ipc-cr, if the hook would run twice, if others
-// than root can write the program (ErrWritable), or if Runtimes is
-// empty and neither runc nor crun is on PATH. Needs root, or to be the owner of
+// runtime, and puts the binary in front of criu. Nothing is changed if one of the
+// files is not understood or holds the hook of another ipc-cr, if the hook would
+// run twice, if others than root can write the program or the directory in front
+// (ErrWritable), if Runtimes is empty and neither runc nor crun is on PATH, if
+// there is no criu to stand in front of (ErrNoCRIU), or if something that is not
+// ipc-cr's is at the place. Needs root, or to be the owner of
 // Root. Doing it twice changes nothing.
 func Install(o Options) (*Report, error) {
 	return run(o, "install", (*job).planInstall)
 }
 
 // Uninstall takes the lines away, removes files that Install made and that
-// nobody else wrote into, and the script when no file names it any more. Needs
+// nobody else wrote into, the links to this binary in front of criu, and the
+// script when nothing needs it any more. A link in front is this binary's by its
+// path: the file there may be a newer one. Needs
 // what Install needs, but not the program's safety.
 func Uninstall(o Options) (*Report, error) {
 	return run(o, "uninstall", (*job).planUninstall)
@@ -155,6 +166,21 @@ func (j *job) planInstall(o Options) error {
 			return err
 		}
 	}
+	if err := j.planLink(); err != nil {
+		return err
+	}
+	if !o.InFront || len(o.Runtimes) > 0 {
+		if err := j.planRuntimes(o); err != nil {
+			return err
+		}
+	}
+	if o.InFront { // last: what is in front needs the script
+		return j.planFront(o.Dir)
+	}
+	return nil
+}
+
+func (j *job) planRuntimes(o Options) error {
 	runtimes, err := j.chosen(o.Runtimes)
 	if err != nil {
 		return err
@@ -166,9 +192,6 @@ func (j *job) planInstall(o Options) error {
 		}
 	}
 	if err := j.checkTwice(files); err != nil {
-		return err
-	}
-	if err := j.planLink(); err != nil {
 		return err
 	}
 	for _, file := range sorted(files) {

@@ -21,6 +21,7 @@ const maxSize = 1 << 20
 type tree struct {
 	root *os.Root
 	path string
+	host bool // it is the host itself
 }
 
 // file is a configuration file as it was found.
@@ -37,7 +38,7 @@ func openTree(path string) (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tree{root: root, path: path}, nil
+	return &tree{root: root, path: path, host: path == "/"}, nil
 }
 
 // Close ends the use of the tree.

@@ -7,11 +7,19 @@ import (
 	"strings"
 )
 
+// planUninstall takes out what is asked for, and all without being asked. The
+// place in front goes first: what is in front needs the script.
 func (j *job) planUninstall(o Options) error {
-	runtimes := o.Runtimes
-	files := map[string][]string{RuncFile: {"runc"}, CrunFile: {"crun"}, DefaultFile: {"criu"}}
-	if len(runtimes) > 0 {
-		files = filesOf(runtimes, j.root.exists)
+	all := len(o.Runtimes) == 0 && !o.InFront
+	if o.InFront || all {
+		j.planOutOfFront(o.Dir)
+	}
+	files := map[string][]string{}
+	if all {
+		files = map[string][]string{RuncFile: {"runc"}, CrunFile: {"crun"}, DefaultFile: {"criu"}}
+	}
+	if len(o.Runtimes) > 0 {
+		files = filesOf(o.Runtimes, j.root.exists)
 		if err := checkShared(files, "uninstall"); err != nil {
 			return err
 		}
@@ -81,7 +89,8 @@ func (j *job) planLink() error {
 }
 
 // planUnlink removes the script, unless a file that is not being changed names
-// it: then every dump would fail.
+// it: then every dump would fail; or a link in front of criu is left, whose dumps
+// would go the ordinary way.
 func (j *job) planUnlink(files map[string][]string) error {
 	script := j.report.Script
 	for _, file := range []string{RuncFile, CrunFile, DefaultFile} {
@@ -93,6 +102,10 @@ func (j *job) planUnlink(files map[string][]string) error {
 			j.note("%s stays: %s names it", script, file)
 			return nil
 		}
+	}
+	if place, stays := j.stays(); stays {
+		j.note("%s stays: %s needs it", script, place)
+		return nil
 	}
 	found, err := j.root.link(script)
 	if err != nil || found == "" {
