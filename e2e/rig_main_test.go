@@ -71,15 +71,17 @@ var sharedDir = sync.OnceValues(func() (string, error) {
 	return dir, errors.Join(os.Chmod(dir, 0o755), removeAfterUs(dir))
 })
 
-// ourEnd is closed by the kernel when this process is gone.
-var ourEnd io.Closer
+// ourEnds are closed by the kernel when this process is gone.
+var ourEnds []io.Closer
 
-func removeAfterUs(dir string) (err error) {
+func removeAfterUs(dir string) error {
 	cmd := exec.Command("setsid", "sh", "-c", `cat >/dev/null; rm -rf -- "$0"`, dir)
 	cmd.Dir = "/"
-	if ourEnd, err = cmd.StdinPipe(); err != nil {
+	end, err := cmd.StdinPipe()
+	if err != nil {
 		return err
 	}
+	ourEnds = append(ourEnds, end)
 	return cmd.Start()
 }
 

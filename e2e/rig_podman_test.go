@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -70,9 +69,11 @@ func (p *podman) run(t testing.TB, args ...string) string {
 	return out
 }
 
-func (p *podman) try(args ...string) (string, error) {
+func (p *podman) try(args ...string) (string, error) { return p.tryThrough(nil, args...) }
+
+func (p *podman) tryThrough(through []string, args ...string) (string, error) {
 	own := []string{"--root", p.dir + "/root", "--runroot", p.dir + "/run", "--tmpdir", p.dir + "/tmp", "--storage-driver", "vfs"}
-	cmd := exec.Command("podman", append(own, args...)...)
+	cmd := started(through, "podman", append(own, args...)...)
 	cmd.Env = p.env
 	out, err := outputOf(cmd)
 	return string(out), err

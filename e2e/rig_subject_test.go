@@ -75,6 +75,7 @@ func mustLoad(t testing.TB, s subject) {
 type criuSubject struct {
 	k         *task
 	dir, conf string
+	through   []string // what its checkpoints are started with
 }
 
 func startByCRIU(t testing.TB, c *crew, conf string) subject {
@@ -91,7 +92,7 @@ func startInNamespace(t testing.TB, c *crew, conf string, ns *nsenter.Namespace)
 		t.Fatal(err)
 	}
 	k := (&task{wait: sync.OnceValue(cmd.Wait)}).started(t, cmd, 0)
-	return &criuSubject{k, imagesDir(t), conf}
+	return &criuSubject{k: k, dir: imagesDir(t), conf: conf}
 }
 
 func (s *criuSubject) pid(testing.TB) int { return s.k.pid }
@@ -133,7 +134,11 @@ func (s *criuSubject) reap() {
 }
 
 func (s *criuSubject) criu(log string, args ...string) error {
-	cmd := exec.Command("criu", append(args, "-D", s.dir, "-o", log, "-v4")...)
+	var through []string
+	if args[0] == "dump" {
+		through = s.through
+	}
+	cmd := started(through, "criu", append(args, "-D", s.dir, "-o", log, "-v4")...)
 	if s.conf != "" {
 		cmd.Env = append(os.Environ(), "CRIU_CONFIG_FILE="+s.conf)
 	}
@@ -155,7 +160,8 @@ func failure(cmd *exec.Cmd) error {
 // A runcSubject is a container of runc's.
 type runcSubject struct {
 	*container
-	dir string
+	dir     string
+	through []string
 }
 
 func startByRunc(t testing.TB, c *crew, conf string, edits ...specEdit) *runcSubject {
@@ -163,7 +169,7 @@ func startByRunc(t testing.TB, c *crew, conf string, edits ...specEdit) *runcSub
 	edits = append([]specEdit{c.working, annotated(conf)}, edits...)
 	container := startContainer(t, edits...)
 	ourContainers = append(ourContainers, container.id)
-	return &runcSubject{container, imagesDir(t)}
+	return &runcSubject{container: container, dir: imagesDir(t)}
 }
 
 // working makes a container run the worker.
@@ -181,7 +187,7 @@ func (s *runcSubject) logs() string { return hookSaid(s.dir) }
 
 func (s *runcSubject) save(_ testing.TB, args ...string) error {
 	args = append(append([]string{"--root", s.state, "checkpoint"}, args...), "--image-path", s.dir, "--work-path", s.dir, s.id)
-	return failure(exec.Command("runc", args...))
+	return failure(started(s.through, "runc", args...))
 }
 
 func (s *runcSubject) load(testing.TB) error {
@@ -192,7 +198,8 @@ func (s *runcSubject) load(testing.TB) error {
 // A podmanSubject is a container of podman's.
 type podmanSubject struct {
 	*podman
-	name string
+	name    string
+	through []string
 }
 
 func startByPodman(t testing.TB, c *crew, conf string) subject {
@@ -205,20 +212,23 @@ func (p *podman) worker(t testing.TB, c *crew, conf, name string, options ...str
 	t.Helper()
 	args := []string{"run", "--detach", "--name", name, "--annotation", criuConfig + "=" + conf, "--volume", c.dir + ":" + c.dir}
 	p.run(t, append(append(append(args, options...), image), c.argv()...)...)
-	return &podmanSubject{p, name}
+	return &podmanSubject{podman: p, name: name}
 }
 
 func (s *podmanSubject) pid(t testing.TB) int { t.Helper(); return s.podman.pid(t, s.name) }
 func (s *podmanSubject) logs() string         { return hookSaid(s.podman.dir) }
 
 func (s *podmanSubject) save(_ testing.TB, args ...string) error {
-	return s.failure(append(append([]string{"container", "checkpoint"}, args...), s.name)...)
+	if s.through != nil {
+		args = append(args, "--keep") // the log tells which way it went
+	}
+	return s.failure(s.through, append(append([]string{"container", "checkpoint"}, args...), s.name)...)
 }
 
-func (s *podmanSubject) load(testing.TB) error { return s.failure("container", "restore", s.name) }
+func (s *podmanSubject) load(testing.TB) error { return s.failure(nil, "container", "restore", s.name) }
 
-func (s *podmanSubject) failure(args ...string) error {
-	out, err := s.try(args...)
+func (s *podmanSubject) failure(through []string, args ...string) error {
+	out, err := s.tryThrough(through, args...)
 	if err != nil {
 		return errors.New(strings.TrimSpace(out))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ipc-cr/ipc-cr/plugin/criuhook"
+	"github.com/ipc-cr/ipc-cr/plugin/infront"
 )
 
 // hookName is the name under which the binary is CRIU's action script: CRIU gives
@@ -39,6 +40,9 @@ func hook(ctx context.Context, getenv func(string) string, stderr io.Writer) err
 	event, err := criuhook.FromEnv(getenv)
 	if err != nil {
 		return err
+	}
+	if why := getenv(infront.OrdinaryEnv); why != "" && event.Action == criuhook.PreDump {
+		fmt.Fprintf(stderr, "ipc-cr: %s\n", why)
 	}
 	h := &criuhook.Hook{Kinds: kinds, Log: stderr}
 	return h.Run(ctx, event)

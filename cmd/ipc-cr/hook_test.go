@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin/infront"
 )
 
 func TestIsHook(t *testing.T) {
@@ -63,6 +65,20 @@ func TestHookOtherAction(t *testing.T) {
 		if status, errs := hookRun(t, "CRTOOLS_SCRIPT_ACTION="+action, "CRTOOLS_IMAGE_DIR=/nonsense"); status != 0 || errs != "" {
 			t.Errorf("%s: exit status %d, %q", action, status, errs)
 		}
+	}
+}
+
+// Why a dump goes the ordinary way although ipc-cr is in front comes into CRIU's
+// log by way of the script.
+func TestHookSaysWhyOrdinary(t *testing.T) {
+	_, errs := hookRun(t, "CRTOOLS_SCRIPT_ACTION=pre-dump", "CRTOOLS_IMAGE_DIR=/proc/"+strconv.Itoa(os.Getpid())+"/fd/0",
+		"CRTOOLS_INIT_PID="+strconv.Itoa(os.Getpid()), infront.OrdinaryEnv+"=the reason")
+	if !strings.HasPrefix(errs, "ipc-cr: the reason\n") {
+		t.Errorf("%q", errs)
+	}
+	_, errs = hookRun(t, "CRTOOLS_SCRIPT_ACTION=network-lock", infront.OrdinaryEnv+"=the reason")
+	if errs != "" {
+		t.Errorf("at another action: %q", errs)
 	}
 }
 

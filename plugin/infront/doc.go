@@ -17,9 +17,10 @@
 //	  the inventory, then the queues' images  Save
 //
 // What cannot go this way goes the ordinary way: criu is executed where it was
-// started and with what it was given. Main says why in one line, on stderr, and
-// in the file of a Link, because runtimes give criu no stderr: runc's is
-// /dev/null. Nothing that fails before criu runs fails the checkpoint.
+// started and with what it was given. Main says why in one line, in the file of a
+// Link or else on stderr; and because runtimes give criu no stderr (runc's is
+// /dev/null), in OrdinaryEnv for an action script that is in force anyway. Nothing
+// that fails before criu runs fails the checkpoint.
 //
 // Left as criu wrote it, a dump made beside the namespace restores its tasks into
 // the namespace in which that criu runs. So Save changes the inventory before

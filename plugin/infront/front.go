@@ -52,12 +52,27 @@ func Main() int {
 	if err == nil && request.Dump {
 		err = f.beside(request)
 	}
-	if err != nil {
-		f.say("the dump goes the ordinary way, CRIU saves the IPC namespace itself: %v", err)
-	}
-	err = f.become(nil)
+	err = f.become(f.ordinary(err))
 	fmt.Fprintf(os.Stderr, "ipc-cr: execute %s: %v\n", p.next, err)
 	return 126
+}
+
+// OrdinaryEnv is the variable in which criu's action scripts find why a dump goes
+// the ordinary way although ipc-cr is in front: a runtime's criu has no stderr
+// on which it could be said.
+const OrdinaryEnv = "IPC_CR_ORDINARY_WAY"
+
+// ordinary says why a dump goes the ordinary way, and returns it for criu's
+// environment. Where that loses nothing it is said only to those who asked for
+// the other way (Link): installed for the host, ipc-cr must not be heard in what
+// has nothing to do with it.
+func (f *front) ordinary(why error) (added []string) {
+	if why == nil || errors.Is(why, errNothingLost) && !f.linked() {
+		return nil
+	}
+	text := fmt.Sprintf("the dump goes the ordinary way, CRIU saves the IPC namespace itself: %v", why)
+	f.say("%s", text)
+	return []string{OrdinaryEnv + "=" + strings.ReplaceAll(text, "\n", "; ")}
 }
 
 // front is a process on its way to become criu.
@@ -129,13 +144,22 @@ func (f *front) become(added []string) error {
 	added = append(added, passedEnv+"="+strings.Join(f.passed, " "))
 	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return slices.ContainsFunc(added, func(a string) bool { return strings.HasPrefix(a, name+"=") })
+		return name == OrdinaryEnv || slices.ContainsFunc(added, func(a string) bool { return strings.HasPrefix(a, name+"=") })
 	})
 	args := slices.Clone(os.Args)
 	if strings.ContainsRune(args[0], '/') {
 		args[0] = f.next
 	}
 	return unix.Exec(f.next, args, append(env, added...))
+}
+
+// linked tells whether this process was found under a Link.
+func (p *place) linked() bool {
+	said := openSaid(p.link)
+	if said == nil {
+		return false
+	}
+	return said.Close() == nil
 }
 
 // sayer returns what says one line: on stderr, and where the link that this

@@ -13,6 +13,10 @@ import (
 // carry.
 var ErrNotCarried = errors.New("objects that ipc-cr does not carry")
 
+// errNothingLost says that criu leaves the tasks' namespace alone wherever it runs,
+// or where it was started: the ordinary way is as quick.
+var errNothingLost = errors.New("CRIU leaves that namespace alone")
+
 // judge opens the IPC namespace of a tree of tasks if CRIU may sit beside it.
 // The error says why not.
 func judge(pid int) (*nsenter.Namespace, error) {
@@ -37,9 +41,9 @@ func suits(ns *nsenter.Namespace, pid int) error {
 	case err != nil:
 		return err
 	case ns.IsHost():
-		return fmt.Errorf("process %d is in the host's namespace %s", pid, ns)
+		return fmt.Errorf("process %d is in the host's namespace %s: %w", pid, ns, errNothingLost)
 	case same:
-		return fmt.Errorf("process %d is in the namespace that criu was started in, %s", pid, ns)
+		return fmt.Errorf("process %d is in the namespace that criu was started in, %s: %w", pid, ns, errNothingLost)
 	}
 	if err := Carried(ns); err != nil {
 		return err
