@@ -36,6 +36,8 @@ func goThrough(s subject, through []string) {
 		s.through = through
 	case *runcSubject:
 		s.through = through
+	case *crunSubject:
+		s.through = through
 	case *podmanSubject:
 		s.through = through
 	}

@@ -12,10 +12,10 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 )
 
-// A container is one of runc's, with its bundle and with a state directory that
-// no other container shares.
+// A container is one of runc's or crun's, which have the same command line, with
+// its bundle and with a state directory that no other container shares.
 type container struct {
-	id, bundle, state string
+	runtime, id, bundle, state string
 }
 
 // A specEdit changes the config.json that `runc spec` proposes.
@@ -25,6 +25,11 @@ type specEdit func(spec map[string]any)
 // of its own unless an edit says otherwise.
 func startContainer(t testing.TB, edits ...specEdit) *container {
 	t.Helper()
+	return startContainerBy(t, "runc", edits...)
+}
+
+func startContainerBy(t testing.TB, runtime string, edits ...specEdit) *container {
+	t.Helper()
 	bundle, err := os.MkdirTemp(shared(t), "bundle-")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +37,7 @@ func startContainer(t testing.TB, edits ...specEdit) *container {
 	if err := os.Chmod(bundle, 0o711); err != nil {
 		t.Fatal(err)
 	}
-	c := &container{id: "ipc-cr-e2e-" + filepath.Base(bundle), bundle: bundle, state: t.TempDir()}
+	c := &container{runtime: runtime, id: "ipc-cr-e2e-" + filepath.Base(bundle), bundle: bundle, state: t.TempDir()}
 	makeRootfs(t, filepath.Join(bundle, "rootfs"))
 	c.writeSpec(t, append([]specEdit{holdingStill}, edits...))
 	t.Cleanup(func() { c.remove(t) })
@@ -44,7 +49,7 @@ func startContainer(t testing.TB, edits ...specEdit) *container {
 // of one that is stopped.
 func (c *container) sibling(t testing.TB) *container {
 	t.Helper()
-	again := &container{id: c.id + "-again", bundle: c.bundle + "-again", state: c.state}
+	again := &container{runtime: c.runtime, id: c.id + "-again", bundle: c.bundle + "-again", state: c.state}
 	if out, err := exec.Command("cp", "-a", c.bundle, again.bundle).CombinedOutput(); err != nil {
 		t.Fatalf("copy the bundle: %v: %s", err, out)
 	}
@@ -148,13 +153,13 @@ func (c *container) remove(t testing.TB) {
 	}
 }
 
-// runc must succeed. What it writes goes to a file: a container that it starts
+// runc, or what stands for it, must succeed. What it writes goes to a file: a container that it starts
 // keeps its stdio, and a pipe's end would be waited for.
 func (c *container) runc(t testing.TB, args ...string) string {
 	t.Helper()
-	out, err := outputOf(exec.Command("runc", append([]string{"--root", c.state}, args...)...))
+	out, err := outputOf(exec.Command(c.runtime, append([]string{"--root", c.state}, args...)...))
 	if err != nil {
-		t.Fatalf("runc %q: %v\n%s%s", args, err, out, errorsIn(logOf(args)))
+		t.Fatalf("%s %q: %v\n%s%s", c.runtime, args, err, out, errorsIn(logOf(args)))
 	}
 	return string(out)
 }

@@ -1,7 +1,9 @@
 package nstest
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"slices"
@@ -21,7 +23,7 @@ var requirements = map[string]func() error{
 	"root":   sync.OnceValue(checkRoot),
 	"criu":   sync.OnceValue(checkCRIU),
 	"runc":   rootTool("runc"),
-	"crun":   rootTool("crun"),
+	"crun":   sync.OnceValue(checkCrun),
 	"podman": rootTool("podman"),
 	"bpf":    sync.OnceValue(checkBPF),
 }
@@ -32,7 +34,8 @@ var requirements = map[string]func() error{
 //	userns  this process can make IPC namespaces, as root or in a user namespace
 //	root    it is root in the initial user namespace, with CAP_SYS_ADMIN
 //	criu    root, and `criu check` passes
-//	runc, crun, podman  root, and the program is on PATH
+//	runc, podman  root, and the program is on PATH
+//	crun    the same, and crun runs on these cgroup mounts
 //	bpf     it can load a BPF program of type syscall
 //
 // The test fails instead if the environment variable IPC_CR_REQUIRE names the
@@ -105,4 +108,21 @@ func rootTool(name string) func() error {
 		_, err := exec.LookPath(name)
 		return err
 	})
+}
+
+// checkCrun knows what crun refuses ("drop all controllers from cgroupv2"):
+// cgroup mounts of version 1 beside a hierarchy of version 2 that has controllers.
+func checkCrun() error {
+	if err := rootTool("crun")(); err != nil {
+		return err
+	}
+	const unified = "/sys/fs/cgroup/unified/cgroup.controllers"
+	controllers, err := os.ReadFile(unified)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // all of one version
+	}
+	if text := strings.TrimSpace(string(controllers)); err == nil && text != "" {
+		return fmt.Errorf("crun refuses hybrid cgroup mounts: %s holds %q", unified, text)
+	}
+	return err
 }
