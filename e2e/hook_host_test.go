@@ -148,6 +148,24 @@ func TestHookHostDeselected(t *testing.T) {
 	}
 }
 
+// A container that was left running went on with its queues: what it did since is
+// not undone.
+func TestHookHostLeftRunning(t *testing.T) {
+	s := startInHostIPC(t, hookConf(t))
+	settings := selecting(hostKey(0))
+	s.mustSaveWith(t, settings, "--leave-running")
+	withoutGuard(t)
+	removeHostQueue(t, s.ns, hostKey(0))
+	s.discard(t)
+	if s.loadWith(t, settings) == nil {
+		t.Error("the restore succeeds")
+	}
+	s.says(t, "is not there any more since", "its container went on")
+	if got := ourHostQueues(t, s.ns); len(got) > 0 {
+		t.Errorf("made %d queues", len(got))
+	}
+}
+
 // Another queue in the way refuses the restore, with nothing changed.
 func TestHookHostConflict(t *testing.T) {
 	s := startInHostIPC(t, hookConf(t))
