@@ -10,10 +10,24 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
-// loadWith restores the container where the hook's settings are these. The
-// machine's own stay what they are: /etc is an overlay, in a mount namespace that
-// ends with runc.
+// loadWith restores the container where the hook's settings are these.
 func (s *runcSubject) loadWith(t testing.TB, settings string) error {
+	t.Helper()
+	return withSettings(t, settings, "runc", "--root", s.state, "restore", "--detach", "--bundle", s.bundle,
+		"--image-path", s.dir, "--work-path", s.dir, s.id)
+}
+
+// saveWith checkpoints it so.
+func (s *runcSubject) saveWith(t testing.TB, settings string, args ...string) error {
+	t.Helper()
+	args = append(append([]string{"--root", s.state, "checkpoint"}, args...), "--image-path", s.dir, "--work-path", s.dir, s.id)
+	return withSettings(t, settings, append([]string{"runc"}, args...)...)
+}
+
+// withSettings runs a program where the hook's settings are these. The machine's
+// own stay what they are: /etc is an overlay, in a mount namespace that ends with
+// the program.
+func withSettings(t testing.TB, settings string, argv ...string) error {
 	t.Helper()
 	layer, err := os.MkdirTemp(shared(t), "etc-")
 	if err != nil {
@@ -27,8 +41,7 @@ func (s *runcSubject) loadWith(t testing.TB, settings string) error {
 	}
 	writeFile(t, filepath.Join(layer, "upper/ipc-cr/config.toml"), settings)
 	script := fmt.Sprintf(`mount -t overlay etc -o lowerdir=/etc,upperdir=%s/upper,workdir=%s/work /etc && exec "$@"`, layer, layer)
-	return failure(exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh",
-		"runc", "--root", s.state, "restore", "--detach", "--bundle", s.bundle, "--image-path", s.dir, "--work-path", s.dir, s.id))
+	return failure(exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "sh", "-c", script, "sh"}, argv...)...))
 }
 
 // Set back on purpose, the container finds the queues as they were at its

@@ -51,6 +51,9 @@ func (p *past) begunOf(name string) map[string]*record.Object {
 func (p *past) order(was, now *record.Object) kind.Order {
 	switch p.rule {
 	case same:
+		if was == nil && p.options.Selected {
+			return kind.Order{} // it was not chosen when the others were restored
+		}
 		return kind.Order{Do: kind.Stay, Reason: "restored before from " + p.before.String() + ": left alone"}
 	case older:
 		return kind.Order{Do: kind.Stay, Reason: "restored before from " + p.before.String() + ", which is later: left alone"}

@@ -226,7 +226,7 @@ func (p *past) ruleFor(inPlace bool) rule {
 	case p.begun != nil && p.before.Boottime == p.now.Boottime:
 		return same // to be completed
 	case inPlace && !p.record.WasLeftRunning(p.now.Boottime):
-		return stopped
+		return p.ruleForStopped()
 	case inPlace && p.options.InPlace == InPlaceRollback:
 		return rollback
 	case inPlace:
@@ -239,6 +239,20 @@ func (p *past) ruleFor(inPlace bool) rule {
 		return older
 	}
 	return later
+}
+
+// ruleForStopped is the rule in place. An earlier checkpoint that was restored
+// there says nothing about chosen objects: this one was taken after it.
+func (p *past) ruleForStopped() rule {
+	switch {
+	case !p.options.Selected:
+		return stopped
+	case p.now.Boottime == p.before.Boottime:
+		return same
+	case p.now.Boottime < p.before.Boottime:
+		return older
+	}
+	return each
 }
 
 // completes tells whether the namespace's limits may become the image's: not where

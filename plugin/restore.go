@@ -30,7 +30,11 @@ type RestoreOptions struct {
 	Exempt func(pid int) bool
 	// Rest says that somebody else restores the kinds that Kinds lacks, as CRIU
 	// does. Else there is a warning where the directory holds such.
-	Rest     bool
+	Rest bool
+	// Selected says that Kinds are those of Select: what a person has chosen is
+	// wanted in the namespace. With Adopt, a checkpoint of this very namespace then
+	// makes what is missing, unless this or a later checkpoint was restored since.
+	Selected bool
 	Progress Progress
 
 	// What was saved once is restored once: with Adopt, the record of what was

@@ -82,12 +82,20 @@ func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
 			return err
 		}
 		if s.attempts == attempts {
-			return fmt.Errorf("%w, %d times: stop its users, or use --freeze", err, attempts)
+			return fmt.Errorf("%w, %d times: %s", err, attempts, s.remedy())
 		}
 		if err := clock.waitSecond(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// remedy is what a person can do about a namespace that is never quiet.
+func (s *snapshot) remedy() string {
+	if s.host {
+		return "stop its users (the host's tasks are never frozen)"
+	}
+	return "stop its users, or use --freeze"
 }
 
 // once copies the namespace and judges the copy.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/ipc-cr/ipc-cr/plugin/criuconf"
 )
@@ -57,4 +58,9 @@ func settingsText(w io.Writer, s criuconf.Settings) {
 		limit = v.NeighboursMax.String()
 	}
 	fmt.Fprintf(w, "     neighbours %s, neighbours_max %s, in_place %s, later %s\n", v.Neighbours, limit, v.InPlace, v.Later)
+	queues := "none"
+	if len(v.HostQueues) > 0 {
+		queues = strings.Join(v.HostQueues, ", ")
+	}
+	fmt.Fprintf(w, "     host_queues %s\n", queues)
 }

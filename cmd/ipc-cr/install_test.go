@@ -179,6 +179,7 @@ func TestHookText(t *testing.T) {
 	settingsText(&text, criuconf.Settings{File: "/c", OK: true, Values: &criuconf.Values{Neighbours: "stop", InPlace: "keep", Later: "refuse"}})
 	settingsText(&text, criuconf.Settings{File: "/c", Exists: true, OK: true, Values: &criuconf.Values{
 		Neighbours: "ignore", NeighboursMax: 1e10, InPlace: "refuse", Later: "keep",
+		HostQueues: []string{"0x1234:1000", "0x7:0"},
 	}})
 	settingsText(&text, criuconf.Settings{File: "/c", Exists: true, Detail: "/c:1: later: wrong"})
 	wantGolden(t, "check-hooks.txt", text.String())

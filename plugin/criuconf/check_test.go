@@ -78,12 +78,12 @@ func TestCheckSettings(t *testing.T) {
 	if wrong.OK || !wrong.Exists || wrong.Values != nil || !strings.Contains(wrong.Detail, path) {
 		t.Errorf("wrong: %+v", wrong)
 	}
-	put(t, path, "neighbours_max = \"2s\"\n", 0o644)
+	put(t, path, "neighbours_max = \"2s\"\nhost_queues = [\"4660:7\"]\n", 0o644)
 	if os.Geteuid() != 0 {
 		return // a user's file is refused, which is tested where it is read
 	}
 	right := settings(path)
-	want := &Values{Neighbours: "stop", NeighboursMax: 2e9, InPlace: "refuse", Later: "refuse"}
+	want := &Values{Neighbours: "stop", NeighboursMax: 2e9, InPlace: "refuse", Later: "refuse", HostQueues: []string{"0x1234:7"}}
 	if diff := cmp.Diff(want, right.Values); diff != "" || !right.OK || !right.Exists {
 		t.Errorf("right (-want +got):\n%s", diff)
 	}

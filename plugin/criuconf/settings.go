@@ -22,6 +22,7 @@ type Values struct {
 	NeighboursMax time.Duration `json:"neighbours_max_ns"` // 0: no limit
 	InPlace       string        `json:"in_place"`
 	Later         string        `json:"later"`
+	HostQueues    []string      `json:"host_queues"` // "KEY:UID" each
 }
 
 // CheckSettings reads the hook's settings as the hook would.
@@ -40,7 +41,10 @@ func settings(path string) Settings {
 	s.OK = true
 	s.Values = &Values{
 		Neighbours: string(c.Neighbours), NeighboursMax: c.NeighboursMax,
-		InPlace: string(c.InPlace), Later: string(c.Later),
+		InPlace: string(c.InPlace), Later: string(c.Later), HostQueues: []string{},
+	}
+	for _, q := range c.HostQueues {
+		s.Values.HostQueues = append(s.Values.HostQueues, q.String())
 	}
 	return s
 }

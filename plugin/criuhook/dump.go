@@ -103,7 +103,7 @@ func (r *run) postDump(ctx context.Context) (err error) {
 	}
 	defer ns.Close()
 	if ns.IsHost() {
-		return nil
+		return r.saveHost(ctx, ns)
 	}
 	beside, err := r.beside(ns)
 	switch {

@@ -24,6 +24,9 @@ func (r *run) preRestore(context.Context) error {
 		return err
 	}
 	defer dir.Close()
+	if shared, _ := ofCRIU(dir); shared {
+		return nil // CRIU looks at no image of it
+	}
 	numbers, err := hasObjects(dir, images.MsgKind)
 	if err != nil || len(numbers) == 0 {
 		return err
@@ -75,7 +78,7 @@ func (r *run) postSetup(ctx context.Context) (err error) {
 	}
 	defer ns.Close()
 	if ns.IsHost() {
-		return fmt.Errorf("the container had an IPC namespace of its own, and would come into the host's: refused")
+		return r.restoreHost(ctx, ns, *number)
 	}
 	if theirs {
 		return r.afterCRIU(ns)
@@ -112,7 +115,8 @@ func (r *run) saved() (number *uint32, theirs bool, err error) {
 	if !there && !slices.Contains(names, images.ManifestName(n)) {
 		return nil, false, nil
 	}
-	return &n, there && !slices.Contains(aside, queues), nil
+	shared, _ := ofCRIU(dir)
+	return &n, there && !shared && !slices.Contains(aside, queues), nil
 }
 
 // which chooses the namespace of the container's first process.
@@ -142,11 +146,7 @@ func (r *run) restore(ctx context.Context, ns *nsenter.Namespace, number uint32)
 	if err != nil {
 		return err
 	}
-	opt := plugin.RestoreOptions{
-		Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Number: int64(number),
-		OnConflict: plugin.Adopt, Exempt: r.family().has, Rest: true, Record: plugin.RecordWanted,
-		InPlace: plugin.InPlace(r.config.InPlace), Later: plugin.Later(r.config.Later),
-	}
+	opt := r.restoreOptions(ns, number)
 	if neighbours > 0 {
 		opt.Record = plugin.RecordRequired
 	}
@@ -154,10 +154,24 @@ func (r *run) restore(ctx context.Context, ns *nsenter.Namespace, number uint32)
 	if err != nil {
 		return err
 	}
+	r.restored(report)
+	return nil
+}
+
+func (r *run) restoreOptions(ns *nsenter.Namespace, number uint32) plugin.RestoreOptions {
+	return plugin.RestoreOptions{
+		Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Number: int64(number),
+		OnConflict: plugin.Adopt, Exempt: r.family().has, Rest: true, Record: plugin.RecordWanted,
+		InPlace: plugin.InPlace(r.config.InPlace), Later: plugin.Later(r.config.Later),
+	}
+}
+
+// restored tells what a restore did.
+func (r *run) restored(report *plugin.RestoreReport) {
 	r.warnings(report.Warnings)
 	total := sum(report.Image)
 	if total.Objects == 0 {
-		return nil
+		return
 	}
 	r.say("%s, %s: %s", count(total.Objects, "queue"), count(int(total.Messages), "message"), done(report.Actions))
 	if report.Recorded != "" {
@@ -166,7 +180,6 @@ func (r *run) restore(ctx context.Context, ns *nsenter.Namespace, number uint32)
 	if f := report.Frozen; f != nil && f.Tasks > 0 {
 		r.say("%s of neighbours stood still for %s", count(f.Tasks, "task"), round(f.Duration))
 	}
-	return nil
 }
 
 // done tells what a restore did: "3 made, 1 equal already".

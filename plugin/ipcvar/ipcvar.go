@@ -22,10 +22,13 @@ import (
 // Kind is the kind of IPC sysctls. The zero value is ready.
 type Kind struct{}
 
-var _ kind.Kind = Kind{}
+var _ kind.Selectable = Kind{}
 
 // Name implements kind.Kind.
 func (Kind) Name() string { return "ipcvar" }
+
+// Select implements kind.Selectable: limits are nobody's objects.
+func (of Kind) Select(kind.Selection) kind.Kind { return of }
 
 // survey is the value of every sysctl of the table, nil for one that this kernel
 // does not have.

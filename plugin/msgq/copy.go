@@ -30,6 +30,7 @@ func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stag
 		return nil, err
 	}
 	j := newJob(ctx, t, s.table, file)
+	j.slots.chosen = s.chosen
 	if err := j.run(k); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 type decider struct {
 	comparer
 	wanted *kind.Wanted
+	chosen kind.Selection
 	known  *lookup
 	going  map[int32]departure // by id, those that nobody has used
 	used   map[int32]departure // by id, those that stay because somebody has
@@ -53,7 +54,7 @@ func (d *decider) departure(order kind.Order) (g departure, there bool) {
 		}
 	}
 	was, ok := recall(order.Was, d.target.Owner)
-	if !ok {
+	if !ok || !d.chosen.Has(int32(was.Key), was.owner.UID) {
 		return g, false
 	}
 	q := d.known.exact(was)

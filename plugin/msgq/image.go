@@ -21,6 +21,9 @@ type image struct {
 	records []record
 	highest uint32 // id
 	size    kind.Size
+
+	chosen kind.Selection
+	others []images.Queue // that it holds and chosen does not choose
 }
 
 // record is a queue of the image: where it stands and what to make of it.
@@ -49,15 +52,15 @@ type source struct {
 }
 
 // Load implements kind.Kind.
-func (Kind) Load(ctx context.Context, set *images.Set, owner kind.Owner) (kind.Image, error) {
+func (of Kind) Load(ctx context.Context, set *images.Set, owner kind.Owner) (kind.Image, error) {
 	file, size, err := set.Open(images.MsgKind)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &image{}, nil
+		return &image{chosen: of.chosen}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	img := &image{}
+	img := &image{chosen: of.chosen}
 	img.source.path, img.source.file = set.Path(images.MsgKind), file
 	if err = img.load(ctx, set, size); err == nil {
 		err = img.complete(owner)
@@ -158,7 +161,25 @@ func (img *image) complete(ownerOf kind.Owner) error {
 			return img.fault(r, "%s: %v", &r.Queue, err)
 		}
 	}
+	img.choose()
 	return nil
+}
+
+// choose takes out the queues that are not chosen, when all were checked.
+func (img *image) choose() {
+	if img.chosen == nil {
+		return
+	}
+	img.records = slices.DeleteFunc(img.records, func(r record) bool {
+		if img.chosen.Has(int32(r.Key), r.owner.UID) {
+			return false
+		}
+		img.others = append(img.others, r.Queue)
+		img.size.Objects--
+		img.size.Messages -= int64(r.QNum)
+		img.size.Bytes -= r.bytes
+		return true
+	})
 }
 
 // twice finds a record with a number that one before has too, and that one's

@@ -45,6 +45,7 @@ func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, w k
 	d := &decider{
 		comparer: comparer{ctx: ctx, k: k, target: t, source: &img.source},
 		wanted:   &w,
+		chosen:   img.chosen,
 		known:    newLookup(live, img.records, k),
 	}
 	p.gone = d.depart()
@@ -180,6 +181,11 @@ func (p *plan) Steps(wanted func(kind.Action) bool) (steps []kind.Step) {
 	for i := range p.steps {
 		if s := &p.steps[i]; wanted(s.action) {
 			steps = append(steps, kind.Step{Object: s.Queue.String(), Action: s.action, Reason: s.reason})
+		}
+	}
+	for i := range p.image.others {
+		if wanted(kind.Leave) {
+			steps = append(steps, kind.Step{Object: p.image.others[i].String(), Action: kind.Leave, Reason: kind.NotSelected})
 		}
 	}
 	for i := range p.gone {

@@ -18,12 +18,39 @@ import (
 type survey struct {
 	table  kernel.Table
 	queues []kernel.Queue
+	chosen kind.Selection
 }
 
 // Survey implements kind.Kind. It needs no permission on the queues.
-func (Kind) Survey(_ *kind.Target, k kernel.Kernel) (kind.Survey, error) {
-	table, err := count(k)
-	return &survey{table: table}, err
+func (of Kind) Survey(t *kind.Target, k kernel.Kernel) (kind.Survey, error) {
+	s := &survey{chosen: of.chosen}
+	var err error
+	if s.chosen == nil {
+		s.table, err = count(k)
+	} else {
+		s.table, err = countChosen(t.Space, k, s.chosen)
+	}
+	return s, err
+}
+
+// countChosen counts as if there were no other queues.
+func countChosen(space kernel.Space, k kernel.Kernel, chosen kind.Selection) (table kernel.Table, err error) {
+	all, err := stat(space, k)
+	if err != nil {
+		return table, err
+	}
+	mask := int32(1)<<k.IndexBits() - 1
+	for i := range all {
+		q := &all[i]
+		if !chosen.Has(q.Key, q.UID) {
+			continue
+		}
+		table.Queues++
+		table.MaxIndex = int(q.ID & mask) // they are in the order of their index
+		table.Messages += uint32(q.QNum)
+		table.Bytes += uint32(q.CBytes)
+	}
+	return table, nil
 }
 
 func count(k kernel.Kernel) (kernel.Table, error) {
@@ -55,9 +82,10 @@ func stat(space kernel.Space, k kernel.Kernel) ([]kernel.Queue, error) {
 
 // slots has a place for the queue at each index, filled by shares of one width.
 type slots struct {
-	width int
-	all   []kernel.Queue
-	found []int // by share
+	width  int
+	all    []kernel.Queue
+	found  []int // by share
+	chosen kind.Selection
 }
 
 func newSlots(table kernel.Table, width int) *slots {
@@ -70,7 +98,9 @@ func (s *slots) shares() []share { return splitEvenly(len(s.all), s.width) }
 func (s *slots) fill(k kernel.Kernel, part share) ([]kernel.Queue, error) {
 	queues := s.all[part.from:part.from:part.to]
 	err := statRange(k, part, func(q *kernel.Queue) error {
-		queues = append(queues, *q)
+		if s.chosen.Has(q.Key, q.UID) {
+			queues = append(queues, *q)
+		}
 		return nil
 	})
 	s.found[part.number] = len(queues)
@@ -132,13 +162,16 @@ func (s *survey) Recheck(t *kind.Target, k kernel.Kernel) error {
 		return changed(&s.queues[last])
 	}
 	return eachIndex(t.Space, k, table.MaxIndex, func(k kernel.Kernel, part share) error {
-		return recheckRange(k, part, s.queues[at(part.from):at(part.to)])
+		return recheckRange(k, part, s.queues[at(part.from):at(part.to)], s.chosen)
 	})
 }
 
 // recheckRange compares the queues of a share with those that were there.
-func recheckRange(k kernel.Kernel, s share, want []kernel.Queue) error {
+func recheckRange(k kernel.Kernel, s share, want []kernel.Queue, chosen kind.Selection) error {
 	err := statRange(k, s, func(q *kernel.Queue) error {
+		if !chosen.Has(q.Key, q.UID) {
+			return nil
+		}
 		if len(want) == 0 {
 			return changed(q)
 		}

@@ -7,6 +7,7 @@
 //	neighbours_max = "10s"       # no limit without it
 //	in_place       = "refuse"    # or "keep", "rollback"
 //	later          = "refuse"    # or "keep"
+//	host_queues    = ["0x1234:1000"] # key and owner; none without it
 package config
 
 import (
@@ -59,6 +60,7 @@ type Config struct {
 	NeighboursMax time.Duration // how long a dump may hold neighbours; 0: no limit
 	InPlace       InPlace
 	Later         Later
+	HostQueues    HostQueues
 }
 
 // Default returns the settings of a host without the file.

@@ -14,6 +14,8 @@ func TestParse(t *testing.T) {
 	}
 	some := Default()
 	some.InPlace = KeepInPlace
+	queues := Default()
+	queues.HostQueues = HostQueues{{Key: 0x1234, UID: 1000}, {Key: 4242}, {Key: -2, UID: 4294967294}}
 	for name, c := range map[string]struct {
 		text string
 		want *Config
@@ -27,7 +29,14 @@ neighbours_max = "1m30s"
 in_place = "rollback"
 later = "keep"
 `, full},
-		"CRLF": {"neighbours = \"stop\"\r\nin_place = \"keep\"\r\n", some},
+		"queues": {`host_queues = [
+	"0x1234:1000", # the shop's
+	"4242:0",
+	'0xFFFFFFFE:4294967294'
+]
+`, queues},
+		"no queues": {"host_queues = []", Default()},
+		"CRLF":      {"neighbours = \"stop\"\r\nin_place = \"keep\"\r\n", some},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Parse("config.toml", []byte(c.text))
@@ -56,6 +65,25 @@ func TestParseErrors(t *testing.T) {
 
 		{"neighbors = \"stop\"", `1: unknown key "neighbors": known are neighbours, `},
 		{"later = \"keep\"\nLater = \"keep\"\n", `2: `},
+		{`host_queues = ["0x1234"]`, `1: host_queues: want a list of queues, each as "KEY:UID" such as "0x1234:1000": not "0x1234"`},
+		{"host_queues = [\n\"0x1:0\",\n\"0x0:1000\"]", `3: host_queues: want a list of queues, each as "KEY:UID" such as "0x1234:1000": key 0 is that of every private queue`},
+		{`host_queues = ["0:1000"]`, `key 0 is that of every private queue`},
+		{`host_queues = ["0x100000000:0"]`, `not "0x100000000:0"`},
+		{`host_queues = ["-1:0"]`, `not "-1:0"`},
+		{`host_queues = ["+1:0"]`, `not "+1:0"`},
+		{`host_queues = ["010:0"]`, `not "010:0"`},
+		{`host_queues = ["0b1:0"]`, `not "0b1:0"`},
+		{`host_queues = ["0x1_0:0"]`, `not "0x1_0:0"`},
+		{`host_queues = ["0x1:4294967295"]`, `not "0x1:4294967295"`},
+		{`host_queues = ["0x1:root"]`, `not "0x1:root"`},
+		{`host_queues = ["0x1:0:0"]`, `not "0x1:0:0"`},
+		{`host_queues = [":"]`, `not ":"`},
+		{`host_queues = "0x1:0"`, `1: host_queues: want a list of queues, each as "KEY:UID" such as "0x1234:1000": not a value of type string`},
+		{"host_queues = [\"0x1:0\",\n 4242]", `2: host_queues: want a list of queues, each as "KEY:UID" such as "0x1234:1000": not a value of type integer`},
+		{`host_queues = [["0x1:0"]]`, `not a value of type array`},
+		{`host_queues = [{key = 1}]`, `not a value of type inlinetable`},
+		{"[[host_queues]]\n", `1: host_queues: want a list`},
+		{"host_queues.0x1 = \"0\"\n", `1: unknown key "host_queues.0x1"`},
 		{"[host]\nqueues = []\n", `1: unknown key "host": known are`},
 		{"[[later]]\n", `1: later: want "refuse" or "keep": not a value of type`},
 		{"later = { keep = \"keep\" }\n", `1: later: want "refuse" or "keep": not a value of type`},
@@ -81,6 +109,7 @@ func TestParseErrors(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("neighbours = \"stop\"\nneighbours_max = \"10s\"\n")
 	f.Add("[[later]]\nuid=-1\n")
+	f.Add("host_queues = [\"0x1234:1000\", # one\n'7:0']\n")
 	f.Add("in_place.later=[[{}]]")
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := Parse("f", []byte(text))

@@ -17,14 +17,19 @@ type document struct {
 	NeighboursMax duration               `toml:"neighbours_max"`
 	InPlace       choice[inPlaceNames]   `toml:"in_place"`
 	Later         choice[laterNames]     `toml:"later"`
+	HostQueues    []hostQueue            `toml:"host_queues"`
 }
 
-// known is what each key takes, always a string.
-var known = map[string]string{
-	"neighbours":     `"stop" or "ignore"`,
-	"neighbours_max": `a duration above zero such as "10s" or "1m30s"`,
-	"in_place":       `"refuse", "keep" or "rollback"`,
-	"later":          `"refuse" or "keep"`,
+// known is what each key takes, a string or a list of strings.
+var known = map[string]struct {
+	want string
+	list bool
+}{
+	"neighbours":     {want: `"stop" or "ignore"`},
+	"neighbours_max": {want: `a duration above zero such as "10s" or "1m30s"`},
+	"in_place":       {want: `"refuse", "keep" or "rollback"`},
+	"later":          {want: `"refuse" or "keep"`},
+	"host_queues":    {want: `a list of queues, each as "KEY:UID" such as "0x1234:1000"`, list: true},
 }
 
 // Parse is Load for content that was read already; path is what errors call it.
@@ -42,6 +47,9 @@ func Parse(path string, content []byte) (*Config, error) {
 	set(&c.InPlace, doc.InPlace.value)
 	set(&c.Later, doc.Later.value)
 	c.NeighboursMax = doc.NeighboursMax.value
+	for _, q := range doc.HostQueues {
+		c.HostQueues = append(c.HostQueues, q.value)
+	}
 	return c, nil
 }
 
@@ -63,17 +71,21 @@ func check(content []byte) (found error) {
 }
 
 func checkPlace(p place) error {
-	want, ok := known[p.key]
+	takes, ok := known[p.key]
+	kind := unstable.String
+	if takes.list && !p.element {
+		kind = unstable.Array
+	}
 	switch {
 	case !ok:
 		return fmt.Errorf("%d: unknown key %q: known are %s", p.line, p.key, knownKeys)
-	case p.kind != unstable.String:
-		return fmt.Errorf("%d: %s: want %s: not a value of type %s", p.line, p.key, want, strings.ToLower(p.kind.String()))
+	case p.kind != kind:
+		return fmt.Errorf("%d: %s: want %s: not a value of type %s", p.line, p.key, takes.want, strings.ToLower(p.kind.String()))
 	}
 	return nil
 }
 
-const knownKeys = "neighbours, neighbours_max, in_place and later"
+const knownKeys = "neighbours, neighbours_max, in_place, later and host_queues"
 
 // explain puts the line, the key and what is allowed before the decoder's words.
 func explain(content []byte, err error) error {
@@ -87,8 +99,8 @@ func explain(content []byte, err error) error {
 	line, column := wrong.Position()
 	message := strings.TrimPrefix(wrong.Error(), "toml: ")
 	key := keyAt(content, line, column)
-	if want, ok := known[key]; ok {
-		return fmt.Errorf("%d: %s: want %s: %s", line, key, want, message)
+	if takes, ok := known[key]; ok {
+		return fmt.Errorf("%d: %s: want %s: %s", line, key, takes.want, message)
 	}
 	return fmt.Errorf("%d: %s", line, message)
 }

@@ -15,6 +15,7 @@ type place struct {
 	key          string // dotted
 	line, column int
 	kind         unstable.Kind // of the value
+	element      bool          // of a list
 }
 
 type walker struct {
@@ -40,7 +41,7 @@ func walk(content []byte, visit func(place)) {
 
 func (w *walker) table(node *unstable.Node) []string {
 	table, first := w.key(nil, node)
-	w.tell(strings.Join(table, "."), first, node.Kind)
+	w.tell(place{key: strings.Join(table, "."), kind: node.Kind}, first)
 	return table
 }
 
@@ -59,13 +60,22 @@ func (w *walker) key(table []string, node *unstable.Node) (parts []string, first
 func (w *walker) value(table []string, node *unstable.Node) {
 	key, first := w.key(table, node)
 	name := strings.Join(key, ".")
-	w.tell(name, first, node.Value().Kind)
-	w.tell(name, node.Value(), node.Value().Kind)
+	whole := place{key: name, kind: node.Value().Kind}
+	w.tell(whole, first)
+	w.tell(whole, node.Value())
+	if whole.kind != unstable.Array {
+		return
+	}
+	for it := node.Value().Children(); it.Next(); {
+		w.tell(place{key: name, kind: it.Node().Kind, element: true}, it.Node())
+	}
 }
 
-func (w *walker) tell(name string, node *unstable.Node, kind unstable.Kind) {
+// tell visits a place that is where the node is.
+func (w *walker) tell(p place, node *unstable.Node) {
 	at := w.parser.Shape(node.Raw).Start
-	w.visit(place{name, at.Line, at.Column, kind})
+	p.line, p.column = at.Line, at.Column
+	w.visit(p)
 }
 
 // keyAt is the dotted key of the value that begins there, or "".
