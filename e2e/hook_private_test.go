@@ -9,6 +9,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
+// Those that call a script.
 var allWays = []way{byCRIU, byRunc, byPodman}
 
 // Roles of a worker that talks to itself.
@@ -75,11 +76,11 @@ func keyed(found []queue, key int) *queue {
 // TestHookPlain and the others here carry one container with a namespace of its
 // own, which is stopped at its checkpoint and goes on after its restore.
 func TestHookPlain(t *testing.T) {
-	each(t, allWays, func(t *testing.T, w way) { carried(t, w, plain) })
+	each(t, append(allWays, byGoCRIU), func(t *testing.T, w way) { carried(t, w, plain) })
 }
 
 func TestHookWhereCRIUIsWrong(t *testing.T) {
-	each(t, []way{byCRIU, byRunc}, func(t *testing.T, w way) {
+	each(t, []way{byCRIU, byGoCRIU, byRunc}, func(t *testing.T, w way) {
 		for _, s := range shapes {
 			t.Run(s.name, func(t *testing.T) { carried(t, w, s) })
 		}

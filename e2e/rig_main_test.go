@@ -95,15 +95,19 @@ func ipcCR(t testing.TB) string {
 	return filepath.Join(dir, "ipc-cr")
 }
 
-var buildIPCCR = sync.OnceValue(func() error {
+var buildIPCCR = sync.OnceValue(func() error { return build("ipc-cr", "github.com/ipc-cr/ipc-cr/cmd/ipc-cr") })
+
+// build makes a program that needs no library into the directory that the tests
+// share.
+func build(name, from string) error {
 	dir, err := sharedDir()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "build", "-o", dir+"/ipc-cr", "github.com/ipc-cr/ipc-cr/cmd/ipc-cr")
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, name), from)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build ipc-cr: %w\n%s", err, out)
+		return fmt.Errorf("build %s: %w\n%s", name, err, out)
 	}
 	return nil
-})
+}

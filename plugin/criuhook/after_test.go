@@ -85,20 +85,6 @@ func TestDoomed(t *testing.T) {
 	}
 }
 
-func TestSwrkChild(t *testing.T) {
-	if pid, err := swrkChild(os.Getpid()); err == nil {
-		t.Errorf("found %d", pid)
-	}
-	p := nstest.Start(t, nil, idleInside, "swrk", "7")
-	if pid, err := swrkChild(os.Getpid()); err != nil || pid != p.PID() {
-		t.Errorf("found %d, %v, want %d", pid, err, p.PID())
-	}
-	nstest.Start(t, nil, idleInside, "swrk", "8")
-	if _, err := swrkChild(os.Getpid()); err == nil {
-		t.Error("chose one of two")
-	}
-}
-
 // What is remembered is of one CRIU, one action and one directory, and goes when
 // that CRIU has.
 func TestKept(t *testing.T) {

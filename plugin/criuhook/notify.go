@@ -1,11 +1,9 @@
 package criuhook
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"strconv"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
@@ -24,8 +22,10 @@ type Notify struct {
 	ImagesDir string          // as opts.ImagesDirFd names it: its path
 	PID       int             // the process that is dumped; on restore CRIU tells it
 	// CRIU is the pid of the criu process, 0 for the only child of this one that
-	// runs as `criu swrk`, which is how go-criu starts it.
+	// has ImagesDir open, which it is where go-criu starts it.
 	CRIU int
+
+	criu state.Process // which that is, from the first notification on
 }
 
 // PreDump stops the neighbours of a shared namespace.
@@ -59,59 +59,30 @@ func (n *Notify) NetworkUnlock() error { return nil }
 func (n *Notify) PostResume() error { return nil }
 
 func (n *Notify) event(action string) error {
-	pid := n.CRIU
-	if pid == 0 {
-		var err error
-		if pid, err = swrkChild(os.Getpid()); err != nil {
-			return fmt.Errorf("%s: %w", action, err)
-		}
-	}
-	criu, err := state.Lookup(pid)
-	if err != nil {
-		return fmt.Errorf("%s: CRIU, process %d: %w", action, pid, err)
+	if err := n.findCRIU(); err != nil {
+		return fmt.Errorf("%s: %w", action, err)
 	}
 	ctx := n.Context
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	return n.Run(ctx, Event{Action: action, ImagesDir: n.ImagesDir, InitPID: n.PID, CRIU: criu})
+	return n.Run(ctx, Event{Action: action, ImagesDir: n.ImagesDir, InitPID: n.PID, CRIU: n.criu})
 }
 
-// swrkChild finds the child of a process that was started as `criu swrk FD`,
-// perhaps through a wrapper.
-func swrkChild(parent int) (int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0, err
+// findCRIU looks for CRIU once: later there are tasks that are copies of it, which
+// become the restored ones, and with RstSibling they are its siblings.
+func (n *Notify) findCRIU() (err error) {
+	if n.criu.PID != 0 {
+		return nil
 	}
-	found := 0
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil || !isSwrk(pid, parent) {
-			continue
+	pid := n.CRIU
+	if pid == 0 {
+		if pid, err = childWithOpen(os.Getpid(), n.ImagesDir); err != nil {
+			return fmt.Errorf("look for CRIU: %w", err)
 		}
-		if found != 0 {
-			return 0, fmt.Errorf("processes %d and %d both run as criu swrk: say which in CRIU", found, pid)
-		}
-		found = pid
 	}
-	if found == 0 {
-		return 0, fmt.Errorf("process %d has no child that runs as criu swrk", parent)
+	if n.criu, err = state.Lookup(pid); err != nil {
+		return fmt.Errorf("CRIU, process %d: %w", pid, err)
 	}
-	return found, nil
-}
-
-func isSwrk(pid, parent int) bool {
-	above, err := parentOf(pid)
-	if err != nil || above != parent {
-		return false
-	}
-	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
-	args := bytes.Split(bytes.TrimSuffix(line, []byte{0}), []byte{0})
-	if err != nil || len(args) < 3 {
-		return false
-	}
-	last := args[len(args)-2:]
-	_, number := strconv.Atoi(string(last[1]))
-	return string(last[0]) == "swrk" && number == nil
+	return nil
 }
