@@ -90,6 +90,7 @@ func TestFrontOrdinaryWay(t *testing.T) {
 				crew := newCrew(t, talking...)
 				sub := w.start(t, crew, hookConf(t))
 				goThrough(sub, allFronts[0].through(t))
+				crew.works(t) // it has made its queues: no msgget takes the id that the next one asks for
 				c.make(t, nsOf(t, sub))
 				everything.make(t, nsOf(t, sub))
 				saved := queues(t, nsOf(t, sub))

@@ -65,7 +65,6 @@ func TestHookPlantedSettings(t *testing.T) {
 			leavesNothing(t)
 			c := newCrew(t, talking...)
 			s := startByRunc(t, c, hookConf(t))
-			everything.make(t, nsOf(t, s))
 			refusedBothWays(t, p, c, s)
 		})
 	}
@@ -79,7 +78,6 @@ func TestHookPlantedState(t *testing.T) {
 			nstest.Require(t, byRunc.needs...)
 			leavesNothing(t)
 			pod := newRuncPod(t, hookConf(t), talking)
-			everything.make(t, pod.ns)
 			refusedBothWays(t, p, pod.crews[0], pod.members[0])
 		})
 	}
@@ -88,6 +86,7 @@ func TestHookPlantedState(t *testing.T) {
 func refusedBothWays(t *testing.T, p planted, c *crew, s *runcSubject) {
 	t.Helper()
 	c.works(t)
+	everything.make(t, nsOf(t, s))
 	saved := queues(t, nsOf(t, s))
 	p.refused(t, s, p.save(s))
 	compareQueues(t, saved, queues(t, nsOf(t, s)))
