@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
@@ -84,21 +85,28 @@ func TestHookLeftRunningInPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nstest.Require(t, byRunc.needs...)
 			leavesNothing(t)
-			p := newRuncPod(t, hookConf(t), roles...)
-			p.crews[0].works(t)
-			mustSave(t, p.members[0], "--leave-running")
-			// Long enough that nobody can take it for one that CRIU has killed.
-			p.crews[0].advance(t, p.crews[0].ask(t, "go"), 500)
-			p.crews[0].ask(t, "stop")
-			p.members[0].discard(t)
-			now := queues(t, p.ns)
-			if p.members[0].load(t) == nil {
-				t.Errorf("the restore succeeds:\n%s", p.members[0].logs())
-			}
-			compareQueues(t, now, queues(t, p.ns))
-			p.members[0].discard(t)
+			leftRunningInPlace(t, nil, roles...)
 		})
 	}
+}
+
+func leftRunningInPlace(t *testing.T, through []string, roles ...[]string) {
+	t.Helper()
+	p := newRuncPod(t, hookConf(t), roles...)
+	s, c := p.members[0], p.crews[0]
+	s.through = through
+	c.works(t)
+	mustSave(t, s, "--leave-running")
+	// Long enough that nobody can take it for one that CRIU has killed.
+	c.advance(t, c.ask(t, "go"), 500)
+	c.ask(t, "stop")
+	s.discard(t)
+	now := queues(t, p.ns)
+	if s.loadThrough(through) == nil {
+		t.Errorf("the restore succeeds:\n%s", s.logs())
+	}
+	compareQueues(t, now, queues(t, p.ns))
+	s.discard(t)
 }
 
 func TestHookLeftRunningIdle(t *testing.T) {
@@ -139,19 +147,31 @@ func TestHookForeignPrivateQueue(t *testing.T) {
 // The kernel gives a namespace the inode number of one that has just gone: what
 // was restored there must not count.
 func TestHookSameCheckpointAgainAndAgain(t *testing.T) {
-	each(t, []way{byRunc}, func(t *testing.T, w way) {
-		c := newCrew(t, talking...)
-		s := startByRunc(t, c, hookConf(t))
-		c.works(t)
-		everything.make(t, nsOf(t, s))
-		saved := queues(t, nsOf(t, s))
-		mustSave(t, s)
-		for range rounds(t, 5) {
-			mustLoad(t, s)
-			compareQueues(t, saved, queues(t, nsOf(t, s)))
-			s.discard(t)
-		}
+	each(t, []way{byRunc}, func(t *testing.T, w way) { againAndAgain(t, nil) })
+}
+
+func againAndAgain(t *testing.T, through []string) {
+	t.Helper()
+	c := newCrew(t, talking...)
+	s := startByRunc(t, c, hookConf(t))
+	s.through = through
+	c.works(t)
+	var saved []queue
+	briefly(t, s, func(ns *nsenter.Namespace) {
+		everything.make(t, ns)
+		saved = queues(t, ns)
 	})
+	mustSave(t, s)
+	inodes := map[uint64]int{}
+	for range rounds(t, 5) {
+		s.mustLoadThrough(t, through)
+		briefly(t, s, func(ns *nsenter.Namespace) {
+			compareQueues(t, saved, queues(t, ns))
+			inodes[identityOf(t, ns).Inode]++
+		})
+		s.discard(t)
+	}
+	t.Logf("inode numbers of the namespaces, and how often each came: %v", inodes)
 }
 
 // A plain restore is a person's word, and not bound by what the hook has noted.

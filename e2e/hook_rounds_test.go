@@ -83,20 +83,14 @@ func ours(t *testing.T, dir string) (names []string) {
 }
 
 // recordsOf is the record of a subject's namespace, which every restore leaves.
-func recordsOf(t *testing.T, s subject) []string {
+func recordsOf(t *testing.T, s subject) (found []string) {
 	t.Helper()
-	ns, err := nsenter.OpenPID(s.pid(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close() // now: it is to end with the subject
-	id, err := ns.Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := filepath.Glob(fmt.Sprintf("/run/ipc-cr/record-*-%d-%d.json", id.ID, id.Inode))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("records of the namespace: %q, %v", found, err)
+	briefly(t, s, func(ns *nsenter.Namespace) {
+		id := identityOf(t, ns)
+		found, _ = filepath.Glob(fmt.Sprintf("/run/ipc-cr/record-*-%d-%d.json", id.ID, id.Inode))
+	})
+	if len(found) != 1 {
+		t.Fatalf("records of the namespace: %q", found)
 	}
 	return found
 }

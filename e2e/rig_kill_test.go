@@ -105,10 +105,7 @@ func guards(t testing.TB, parent int) (pids []int) {
 // machine may have some about theirs.
 func notesOf(t testing.TB, ns *nsenter.Namespace) []string {
 	t.Helper()
-	identity, err := ns.Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
+	identity := identityOf(t, ns)
 	var found []string
 	for _, name := range []string{fmt.Sprint(identity.ID), fmt.Sprint("inode-", identity.Inode)} {
 		files, _ := filepath.Glob(fmt.Sprintf("/run/ipc-cr/*-%s.json*", name))

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if _, ok := os.LookupEnv(workerEnv); ok {
 		os.Exit(runWorker())
 	}
+	if _, ok := os.LookupEnv(hiddenEnv); ok {
+		os.Exit(runHidden())
+	}
 	nstest.Main(m)
 }
 

@@ -57,6 +57,18 @@ func nsOf(t testing.TB, s subject) *nsenter.Namespace {
 	return namespaceOf(t, s.pid(t))
 }
 
+// briefly does something with a subject's namespace, and holds that no longer: it
+// is to end with the subject.
+func briefly(t testing.TB, s subject, do func(*nsenter.Namespace)) {
+	t.Helper()
+	ns, err := nsenter.OpenPID(s.pid(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	do(ns)
+}
+
 func mustSave(t testing.TB, s subject, args ...string) {
 	t.Helper()
 	if err := s.save(t, args...); err != nil {
@@ -190,9 +202,19 @@ func (s *runcSubject) save(_ testing.TB, args ...string) error {
 	return failure(started(s.through, "runc", args...))
 }
 
-func (s *runcSubject) load(testing.TB) error {
-	return failure(exec.Command("runc", "--root", s.state, "restore", "--detach", "--bundle", s.bundle,
+func (s *runcSubject) load(testing.TB) error { return s.loadThrough(nil) }
+
+// loadThrough starts the restore with that.
+func (s *runcSubject) loadThrough(through []string) error {
+	return failure(started(through, "runc", "--root", s.state, "restore", "--detach", "--bundle", s.bundle,
 		"--image-path", s.dir, "--work-path", s.dir, s.id))
+}
+
+func (s *runcSubject) mustLoadThrough(t testing.TB, through []string) {
+	t.Helper()
+	if err := s.loadThrough(through); err != nil {
+		t.Fatalf("restore: %v\n%s", err, s.logs())
+	}
 }
 
 // A podmanSubject is a container of podman's.

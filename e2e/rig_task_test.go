@@ -108,6 +108,15 @@ func namespaceOf(t testing.TB, pid int) *nsenter.Namespace {
 	return ns
 }
 
+func identityOf(t testing.TB, ns *nsenter.Namespace) nsenter.Identity {
+	t.Helper()
+	id, err := ns.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 // taskProgram copies the test binary: its own path may be gone when CRIU
 // restores an executable by it.
 func taskProgram(t testing.TB) string {
