@@ -19,14 +19,15 @@ func TestHookBusyPod(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			nstest.Require(t, byRunc.needs...)
 			leavesNothing(t)
-			busyPod(t, hookConf(t), pause)
+			busyPod(t, hookConf(t), pause, nil)
 		})
 	}
 }
 
-func busyPod(t *testing.T, conf string, pause int) {
+func busyPod(t *testing.T, conf string, pause int, through []string) {
 	p := newRuncPod(t, conf, nil, []string{fmt.Sprint("move:0x61:", pause), fmt.Sprint("back:0x62:", pause)})
 	still, mover := p.members[0], p.crews[1]
+	still.through = through
 	fillRing(t, p)
 	mover.ask(t, "go")
 	for round := range rounds(t, 5) {

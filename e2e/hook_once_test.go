@@ -12,10 +12,16 @@ import (
 
 // Both containers of a pod are checkpointed at the same time, and at work: one
 // waits for the other.
-func TestHookBothAtOnce(t *testing.T) {
+func TestHookBothAtOnce(t *testing.T) { bothAtOnce(t, nil, nil) }
+
+func bothAtOnce(t *testing.T, through ...[]string) {
+	t.Helper()
 	nstest.Require(t, byRunc.needs...)
 	leavesNothing(t)
 	p := newRuncPod(t, hookConf(t), oneEnd, otherEnd)
+	for i, s := range p.members {
+		s.through = through[i]
+	}
 	for range rounds(t, 3) {
 		for i, s := range p.members {
 			s.dir = imagesDir(t)

@@ -160,17 +160,22 @@ func spoilt(t *testing.T, w way, s shape) {
 // Owners and creators are users of the user namespace, and stay the same ones
 // as seen from outside.
 func TestHookUserNamespace(t *testing.T) {
-	owned := shape{name: "owned", make: func(t testing.TB, ns *nsenter.Namespace) {
-		ordinary(t, ns, mappedRoot)
-		makeQueueAs(t, ns, mappedRoot+5, 0x55, samples...)
-	}}
-	t.Run("runc", func(t *testing.T) {
-		nstest.Require(t, byRunc.needs...)
-		leavesNothing(t)
-		c := newCrew(t, talking...)
-		carriedIn(t, c, startByRunc(t, c, hookConf(t), inUserNS), owned)
-	})
+	t.Run("runc", func(t *testing.T) { userNamespaceCarried(t, nil) })
 }
+
+func userNamespaceCarried(t *testing.T, through []string) {
+	nstest.Require(t, byRunc.needs...)
+	leavesNothing(t)
+	c := newCrew(t, talking...)
+	s := startByRunc(t, c, hookConf(t), inUserNS)
+	s.through = through
+	carriedIn(t, c, s, ownedInside)
+}
+
+var ownedInside = shape{name: "owned", make: func(t testing.TB, ns *nsenter.Namespace) {
+	ordinary(t, ns, mappedRoot)
+	makeQueueAs(t, ns, mappedRoot+5, 0x55, samples...)
+}}
 
 // An archive travels to a place where nothing is left of the container.
 func TestHookPodmanArchive(t *testing.T) {

@@ -37,15 +37,16 @@ func work(t testing.TB, crews ...*crew) {
 // either order.
 func TestHookPod(t *testing.T) {
 	for name, order := range map[string][]int{"in order": {0, 1}, "in reverse": {1, 0}} {
-		t.Run("runc/"+name, func(t *testing.T) { runcPodCarried(t, order) })
+		t.Run("runc/"+name, func(t *testing.T) { runcPodCarried(t, order, nil) })
 		t.Run("podman/"+name, func(t *testing.T) { podmanPodCarried(t, order) })
 	}
 }
 
-func runcPodCarried(t *testing.T, order []int) {
+func runcPodCarried(t *testing.T, order []int, through []string) {
 	nstest.Require(t, byRunc.needs...)
 	leavesNothing(t)
 	p := newRuncPod(t, hookConf(t), oneEnd, otherEnd)
+	p.goThrough(through)
 	work(t, p.crews...)
 	everything.make(t, p.ns)
 	saved, bounds := queues(t, p.ns), limits(t, p.ns)
@@ -123,17 +124,7 @@ func failsBecauseOfTheFirst(t *testing.T, err error, log string) {
 // TestHookInPlace stops one container of a pod and brings it back, while the
 // other goes on: what that consumed meanwhile must not come back.
 func TestHookInPlace(t *testing.T) {
-	t.Run("runc", func(t *testing.T) {
-		nstest.Require(t, byRunc.needs...)
-		leavesNothing(t)
-		p := newRuncPod(t, hookConf(t), oneEnd, append([]string{churning}, otherEnd...))
-		work(t, p.crews...)
-		everything.make(t, p.ns)
-		for range rounds(t, 3) {
-			stopOneAndBringItBack(t, p.crews, p.members[0])
-		}
-		accounted(t, p.ns, p.crews)
-	})
+	t.Run("runc", func(t *testing.T) { runcInPlace(t, nil) })
 	t.Run("podman", func(t *testing.T) {
 		nstest.Require(t, byPodman.needs...)
 		leavesNothing(t)
@@ -144,6 +135,19 @@ func TestHookInPlace(t *testing.T) {
 		}
 		accounted(t, p.ns(t), p.crews)
 	})
+}
+
+func runcInPlace(t *testing.T, through []string) {
+	nstest.Require(t, byRunc.needs...)
+	leavesNothing(t)
+	p := newRuncPod(t, hookConf(t), oneEnd, append([]string{churning}, otherEnd...))
+	p.goThrough(through)
+	work(t, p.crews...)
+	everything.make(t, p.ns)
+	for range rounds(t, 3) {
+		stopOneAndBringItBack(t, p.crews, p.members[0])
+	}
+	accounted(t, p.ns, p.crews)
 }
 
 func stopOneAndBringItBack(t *testing.T, crews []*crew, first subject) {

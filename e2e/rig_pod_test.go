@@ -38,6 +38,13 @@ func (p *runcPod) moveTo(t testing.TB, ns *nsenter.Namespace) {
 	}
 }
 
+// goThrough makes the checkpoints of its containers start that way.
+func (p *runcPod) goThrough(through []string) {
+	for _, s := range p.members {
+		s.through = through
+	}
+}
+
 // A podmanPod is containers of a pod that shares its IPC namespace.
 type podmanPod struct {
 	*podman

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
@@ -243,4 +246,54 @@ func TestFrozenCancelled(t *testing.T) {
 	}
 	wantNobodyStopped(t, ns)
 	waitMoved(t, ns)
+}
+
+// Each of two that stop the tasks of one namespace at the same time is among
+// these tasks itself.
+func TestFreezeTwiceAtOnce(t *testing.T) {
+	ns := nstest.Fresh(t)
+	p := startTokens(t, ns, 1, tokenProgram, "0s")
+	for range 8 {
+		var both [2]*nstest.Process
+		dirs := []string{t.TempDir(), t.TempDir()}
+		for i, dir := range dirs {
+			both[i] = operation{PID: p.PID(), Dir: dir, Freeze: true}.start(t)
+			defer time.AfterFunc(30*time.Second, both[i].Kill).Stop()
+		}
+		for i, dir := range dirs {
+			if err := resultOf(t, both[i]); err != nil {
+				t.Fatal(err)
+			}
+			if found := tokensOf(t, dir)[1]; found > 1 {
+				t.Errorf("the token is there %d times", found)
+			}
+		}
+		wantNobodyStopped(t, ns)
+	}
+}
+
+// A namespace that somebody else stops is left alone.
+func TestFreezeLocked(t *testing.T) {
+	ns := nstest.Fresh(t)
+	fill(t, ns, aQueue(1, 0x10, "x"))
+	dir := t.TempDir()
+	save(t, ns, dir)
+	lock, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = plugin.Checkpoint(ctx, plugin.CheckpointOptions{Kinds: kinds, Namespace: ns, Dir: t.TempDir(), Number: 1, Freeze: true})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("checkpoint: %v", err)
+	}
+	_, err = plugin.Restore(ctx, plugin.RestoreOptions{Kinds: kinds, Namespace: ns, Dir: dir, Number: 1})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("restore: %v", err)
+	}
 }

@@ -14,17 +14,32 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
 )
 
+// lockWait is how long another process that stops the tasks is waited for: the
+// hook does while CRIU copies.
+const lockWait = time.Minute
+
 // hold is the tasks of a namespace, stopped. A nil hold holds nobody.
 type hold struct {
+	lock  *freeze.Lock
 	tasks *freeze.Stopped
 	since time.Time
 	took  time.Duration
 	still *atomic.Bool // true while they are stopped
 }
 
+// lock waits for the right to stop the tasks, while they run.
+func (t *target) lock(ctx context.Context) (*freeze.Lock, error) {
+	lock, err := freeze.TakeLock(ctx, t.ns.Fd(), lockWait)
+	if err != nil {
+		return nil, fmt.Errorf("stop the tasks of %s: %w", t.ns, err)
+	}
+	return lock, nil
+}
+
 // stop stops every task of the target's namespace, except what exempt reports.
-func (t *target) stop(ctx context.Context, exempt func(pid int) bool) (*hold, error) {
-	h := &hold{since: time.Now(), still: &t.still}
+// The lock is released with them, or on an error.
+func (t *target) stop(ctx context.Context, lock *freeze.Lock, exempt func(pid int) bool) (*hold, error) {
+	h := &hold{lock: lock, since: time.Now(), still: &t.still}
 	h.still.Store(true)
 	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{
 		Exempt: func(pid int) bool {
@@ -33,7 +48,7 @@ func (t *target) stop(ctx context.Context, exempt func(pid int) bool) (*hold, er
 	})
 	if err != nil {
 		h.still.Store(false)
-		return nil, err
+		return nil, errors.Join(err, lock.Release())
 	}
 	h.tasks = tasks
 	if n := tasks.Report().Unreadable; n > 0 && !mayTrace() {
@@ -58,7 +73,7 @@ func (h *hold) release() error {
 	err := h.tasks.Release()
 	h.took = time.Since(h.since)
 	h.still.Store(false)
-	return err
+	return errors.Join(err, h.lock.Release())
 }
 
 // loose returns the tasks of the namespace that may run in spite of all. This

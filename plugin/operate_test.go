@@ -116,10 +116,20 @@ func (op *operation) run(ns *nsenter.Namespace) (err error) {
 // result runs an operation in a process of its own and returns its error.
 func (op operation) result(t *testing.T) error {
 	t.Helper()
+	return resultOf(t, op.start(t))
+}
+
+func (op operation) start(t *testing.T) *nstest.Process {
+	t.Helper()
 	p := nstest.Start(t, nil, operateProgram)
 	if err := json.NewEncoder(p.Stdin).Encode(op); err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+func resultOf(t *testing.T, p *nstest.Process) error {
+	t.Helper()
 	text, err := io.ReadAll(p.Stdout)
 	if err != nil {
 		t.Fatal(err)

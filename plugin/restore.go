@@ -204,7 +204,11 @@ func (r *restore) run(ctx context.Context) (err error) {
 		r.Limits.Unshared()
 	}
 	if !r.opt.Fresh && !r.opt.DryRun && !r.host {
-		if r.held, err = r.stop(ctx, r.opt.Exempt); err != nil {
+		lock, err := r.lock(ctx)
+		if err != nil {
+			return err
+		}
+		if r.held, err = r.stop(ctx, lock, r.opt.Exempt); err != nil {
 			return err
 		}
 	}

@@ -45,10 +45,14 @@ func (s *snapshot) take(ctx context.Context) error {
 	if !s.opt.Freeze {
 		return s.untilQuiet(ctx, true)
 	}
+	lock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, frozenLimit,
 		fmt.Errorf("the tasks stood still for %v, which is the limit: the copy takes too long for --freeze", frozenLimit))
 	defer cancel()
-	held, err := s.stop(ctx, s.opt.Exempt)
+	held, err := s.stop(ctx, lock, s.opt.Exempt)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,45 @@ package criuhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/infront"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/warden"
 )
+
+// awaitTurn waits, while the container still runs, for another dump in the
+// namespace: the copy of one must not stop the tasks that the CRIU of the other
+// is about to stop. A namespace without neighbours has no other.
+func (r *run) awaitTurn(ctx context.Context, ns *nsenter.Namespace) error {
+	placed, err := infront.Beside(r.CRIU.PID, r.InitPID)
+	if err != nil || !placed {
+		return err
+	}
+	neighbours, err := r.family().neighbours(ns)
+	if err != nil || neighbours == 0 {
+		return err
+	}
+	w, err := r.warden()
+	if err != nil {
+		return fmt.Errorf("take the turn at %s: %w", ns, err)
+	}
+	if _, err := w.Hold(ctx, warden.HoldRequest{Namespace: ns, Init: r.InitPID, TurnOnly: true}); err != nil {
+		return errors.Join(err, w.End())
+	}
+	return nil
+}
+
+// wardenPID is 0 where there is none.
+func (r *run) wardenPID() int {
+	w, err := warden.Find(r.CRIU, r.state)
+	if err != nil {
+		return 0
+	}
+	return w.PID()
+}
 
 // saveBeside writes the images itself: CRIU sits in the namespace, takes it for
 // its own and has left it alone. The neighbours stand still for the copy only.
@@ -19,12 +52,14 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	if !placed {
 		return r.notOurs(ns)
 	}
-	neighbours, err := r.family().neighbours(ns)
+	family := r.family()
+	family.warden = r.wardenPID()
+	neighbours, err := family.neighbours(ns)
 	if err != nil {
 		return err
 	}
 	report, err := infront.Save(ctx, plugin.CheckpointOptions{
-		Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: r.family().has,
+		Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has,
 	})
 	if err != nil {
 		return err

@@ -30,8 +30,12 @@ func (r *run) preDump(ctx context.Context) error {
 	if ns.IsHost() {
 		return r.warnHost(ns)
 	}
-	if beside, err := r.beside(ns); beside || err != nil {
+	beside, err := r.beside(ns)
+	if err != nil {
 		return err
+	}
+	if beside {
+		return r.awaitTurn(ctx, ns)
 	}
 	size, err := plugin.Count(ns, r.Kinds)
 	if err != nil || size.Objects == 0 {

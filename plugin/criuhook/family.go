@@ -11,13 +11,15 @@ import (
 
 // family is the processes that CRIU takes care of, and those that wait for it:
 // the tree below the container's first process, CRIU's own, and CRIU's ancestors.
+// The warden is in the namespace where CRIU is.
 type family struct {
 	init, criu int
+	warden     int // 0 for none
 }
 
 // has tells whether a process belongs to it. Trees grow: ask anew each time.
 func (f family) has(pid int) bool {
-	if pid == f.criu || descends(pid, f.init) || descends(pid, f.criu) {
+	if pid == f.criu || pid == f.warden || descends(pid, f.init) || descends(pid, f.criu) {
 		return true
 	}
 	return descends(f.criu, pid)

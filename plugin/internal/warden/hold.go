@@ -21,8 +21,10 @@ const maxLoose = 300
 type hold struct {
 	ns    *nsenter.Namespace // open: its inode number is not another's meanwhile
 	turn  *turn
+	lock  *freeze.Lock
 	init  int
 	limit time.Duration
+	only  bool // the turn, without tasks
 	held  Held
 
 	began   time.Time
@@ -43,9 +45,9 @@ func (p *post) startHold(ctx context.Context, r request, passed *os.File) (Held,
 		defer ns.Close()
 		return p.hold.again(ns, r)
 	}
-	h := &hold{ns: ns, init: r.Init, limit: r.Limit}
+	h := &hold{ns: ns, init: r.Init, limit: r.Limit, only: r.TurnOnly}
 	if err := h.begin(ctx, p.dir, p.note, r.Wait); err != nil {
-		return Held{}, errors.Join(err, h.turn.release(), ns.Close())
+		return Held{}, errors.Join(err, h.lock.Release(), h.turn.release(), ns.Close())
 	}
 	p.hold = h
 	return h.held, nil
@@ -57,7 +59,7 @@ func (h *hold) again(ns *nsenter.Namespace, r request) (Held, error) {
 	if err != nil {
 		return Held{}, err
 	}
-	if !same || h.init != r.Init || h.limit != r.Limit {
+	if !same || h.init != r.Init || h.limit != r.Limit || h.only != r.TurnOnly {
 		return Held{}, fmt.Errorf("those of %s are held for this CRIU already", h.ns)
 	}
 	return h.held, nil
@@ -76,6 +78,13 @@ func (h *hold) begin(ctx context.Context, dir *state.Dir, n note, wait time.Dura
 		return err
 	}
 	if h.turn, err = takeTurn(ctx, dir, namespaceTurn(identity), h.ns.String(), mine, wait); err != nil {
+		return err
+	}
+	if h.only {
+		h.release = func() (time.Duration, error) { return 0, nil }
+		return nil
+	}
+	if h.lock, err = freeze.TakeLock(ctx, h.ns.Fd(), wait); err != nil {
 		return err
 	}
 	return h.stop(ctx, n.CRIU.PID)
@@ -145,7 +154,7 @@ func (p *post) let() (Stood, error) {
 	if over {
 		err = errors.Join(fmt.Errorf("%w (%s)", ErrLimit, h.limit), err)
 	}
-	return Stood{Held: h.held, For: stood}, errors.Join(err, h.turn.release(), h.ns.Close())
+	return Stood{Held: h.held, For: stood}, errors.Join(err, h.lock.Release(), h.turn.release(), h.ns.Close())
 }
 
 // drop lets the tasks go when nobody asks for how long they stood. A nil hold is
@@ -158,5 +167,5 @@ func (h *hold) drop() error {
 		h.timer.Stop()
 	}
 	_, err := h.release()
-	return errors.Join(err, h.turn.release(), h.ns.Close())
+	return errors.Join(err, h.lock.Release(), h.turn.release(), h.ns.Close())
 }

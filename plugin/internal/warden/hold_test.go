@@ -153,6 +153,34 @@ func TestNamespaceTurns(t *testing.T) {
 	must(t, <-done2)
 }
 
+// A turn without tasks bars others, and is barred by them.
+func TestTurnOnly(t *testing.T) {
+	ns, dir, c := nstest.Fresh(t), tempState(t), newCounters(t)
+	startFamily(t, ns, c, 0, 0)
+	one, two := startCRIU(t, dir), startCRIU(t, dir)
+	first, second := one.start(t, dir), two.start(t, dir)
+	first.wait, second.wait = 50*time.Millisecond, 50*time.Millisecond
+	if held := mustHold(t, first, HoldRequest{Namespace: ns, TurnOnly: true}); held.Tasks != 0 {
+		t.Errorf("%d tasks are held", held.Tasks)
+	}
+	c.mustRun(t, 0)
+	for _, only := range []bool{false, true} {
+		if _, err := second.Hold(t.Context(), HoldRequest{Namespace: ns, TurnOnly: only}); !errors.Is(err, ErrBusy) {
+			t.Errorf("beside another: %v, want ErrBusy", err)
+		}
+	}
+	if _, err := first.Hold(t.Context(), HoldRequest{Namespace: ns}); err == nil {
+		t.Error("the tasks are held by who asked for the turn alone")
+	}
+	if _, err := first.Let(); err != nil {
+		t.Fatal(err)
+	}
+	mustHold(t, second, HoldRequest{Namespace: ns})
+	if _, err := first.Hold(t.Context(), HoldRequest{Namespace: ns, TurnOnly: true}); !errors.Is(err, ErrBusy) {
+		t.Errorf("beside another: %v, want ErrBusy", err)
+	}
+}
+
 func comm(t *testing.T, pid int) string {
 	t.Helper()
 	name := described(lookup(t, pid))

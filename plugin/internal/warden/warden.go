@@ -56,6 +56,9 @@ type HoldRequest struct {
 	// Limit is how long the tasks may stand still; 0 means without limit. When
 	// it is over they are let go, and Let returns ErrLimit.
 	Limit time.Duration
+	// TurnOnly takes the namespace's turn and stops nobody, for a dump that stops
+	// the tasks itself when its copy is due.
+	TurnOnly bool
 }
 
 // Held says what stands still.
@@ -87,7 +90,7 @@ type Stood struct {
 //
 // freeze.ErrHost if it is the host's namespace.
 func (w *Warden) Hold(ctx context.Context, r HoldRequest) (Held, error) {
-	answer, err := w.call(ctx, request{Do: doHold, Init: r.Init, Limit: r.Limit}, r.Namespace.Fd())
+	answer, err := w.call(ctx, request{Do: doHold, Init: r.Init, Limit: r.Limit, TurnOnly: r.TurnOnly}, r.Namespace.Fd())
 	if err != nil {
 		return Held{}, fmt.Errorf("hold the tasks of %s: %w", r.Namespace, err)
 	}

@@ -30,11 +30,12 @@ const (
 // request is the one line that a hook process sends over a connection. The
 // connection's end before the answer means that nobody waits for it any more.
 type request struct {
-	Do    string        `json:"do"`
-	Wait  time.Duration `json:"wait,omitempty"` // for a turn
-	Init  int           `json:"init,omitempty"`
-	Limit time.Duration `json:"limit,omitempty"`
-	Names []string      `json:"names,omitempty"`
+	Do       string        `json:"do"`
+	Wait     time.Duration `json:"wait,omitempty"` // for a turn
+	Init     int           `json:"init,omitempty"`
+	Limit    time.Duration `json:"limit,omitempty"`
+	TurnOnly bool          `json:"turn_only,omitempty"`
+	Names    []string      `json:"names,omitempty"`
 }
 
 // reply is the warden's line, after which it closes the connection.
