@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/plugin/internal/beside"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
 )
@@ -22,9 +23,11 @@ const lockWait = time.Minute
 type hold struct {
 	lock  *freeze.Lock
 	tasks *freeze.Stopped
-	since time.Time
-	took  time.Duration
-	still *atomic.Bool // true while they are stopped
+	// spares tells who runs on and uses no objects.
+	spares func(pid int) bool
+	since  time.Time
+	took   time.Duration
+	still  *atomic.Bool // true while they are stopped
 }
 
 // lock waits for the right to stop the tasks, while they run.
@@ -41,11 +44,8 @@ func (t *target) lock(ctx context.Context) (*freeze.Lock, error) {
 func (t *target) stop(ctx context.Context, lock *freeze.Lock, exempt func(pid int) bool) (*hold, error) {
 	h := &hold{lock: lock, since: time.Now(), still: &t.still}
 	h.still.Store(true)
-	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{
-		Exempt: func(pid int) bool {
-			return pid == t.Limits.GuardPID() || exempt != nil && exempt(pid)
-		},
-	})
+	h.spares = t.spares(exempt)
+	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{Exempt: h.spares})
 	if err != nil {
 		h.still.Store(false)
 		return nil, errors.Join(err, lock.Release())
@@ -56,6 +56,14 @@ func (t *target) stop(ctx context.Context, lock *freeze.Lock, exempt func(pid in
 		return nil, errors.Join(err, h.release())
 	}
 	return h, nil
+}
+
+// spares adds to those whom the caller exempts.
+func (t *target) spares(exempt func(pid int) bool) func(pid int) bool {
+	var criu beside.Family
+	return func(pid int) bool {
+		return pid == t.Limits.GuardPID() || exempt != nil && exempt(pid) || criu.Has(pid)
+	}
 }
 
 // mayTrace tells whether the tasks that cannot be looked at are those of other

@@ -63,7 +63,7 @@ func (s *snapshot) take(ctx context.Context) error {
 
 // mayRun tells whether a task that was not stopped may use objects during the
 // copy.
-func (s *snapshot) mayRun(t freeze.Task) bool { return s.opt.Exempt == nil || !s.opt.Exempt(t.PID) }
+func (s *snapshot) mayRun(t freeze.Task) bool { return !s.held.spares(t.PID) }
 
 // untilQuiet tries until nothing changes during a copy. With the rule of the
 // quiet second, the time stamps of the kernel have to prove it: equal statistics

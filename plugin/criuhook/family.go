@@ -1,12 +1,10 @@
 package criuhook
 
 import (
-	"bytes"
-	"fmt"
-	"os"
-	"strconv"
+	"slices"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/lineage"
 )
 
 // family is the processes that CRIU takes care of, and those that wait for it:
@@ -26,34 +24,7 @@ func (f family) has(pid int) bool {
 }
 
 // descends tells whether pid is ancestor or below it.
-func descends(pid, ancestor int) bool {
-	const deepest = 1 << 16 // more than there are pids: parents change while they are read
-	for range deepest {
-		if pid == ancestor {
-			return pid > 0
-		}
-		parent, err := parentOf(pid)
-		if err != nil || parent <= 0 {
-			return false
-		}
-		pid = parent
-	}
-	return false
-}
-
-// parentOf reads field 4 of proc_pid_stat(5). The name before it is the process's
-// own choice.
-func parentOf(pid int) (int, error) {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("stat of process %d: %d fields after the name", pid, len(fields))
-	}
-	return strconv.Atoi(string(fields[1]))
-}
+func descends(pid, ancestor int) bool { return slices.Contains(lineage.Of(pid), ancestor) }
 
 // neighbours counts the processes of a namespace that do not belong to the
 // family.

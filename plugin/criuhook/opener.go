@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/lineage"
 )
 
 // childWithOpen finds the only child of a process that has a directory open: in a
@@ -39,8 +41,8 @@ func childWithOpen(parent int, dir string) (int, error) {
 }
 
 func isChild(pid, parent int) bool {
-	above, err := parentOf(pid)
-	return err == nil && above == parent
+	above, ok := lineage.Parent(pid)
+	return ok && above == parent
 }
 
 // hasOpen says whether a process has a file open. One whose descriptors cannot be

@@ -12,28 +12,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/plugin/internal/beside"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // ConfigEnv names the variable in which criu finds the path of one more
 // configuration file (criu/config.c, next_config).
 const ConfigEnv = "CRIU_CONFIG_FILE"
-
-// configPrefix and configSuffix begin and end the name of the configuration file
-// of one criu process, whose pid namespace, pid and start time stand between.
-const (
-	configPrefix = "criu-"
-	configSuffix = ".conf"
-)
-
-func configName(criu state.Process) string {
-	return fmt.Sprintf("%s%d-%d-%d%s", configPrefix, criu.PIDNamespace, criu.PID, criu.Start, configSuffix)
-}
-
-func configOf(name string) (criu state.Process, ok bool) {
-	_, err := fmt.Sscanf(name, configPrefix+"%d-%d-%d"+configSuffix, &criu.PIDNamespace, &criu.PID, &criu.Start)
-	return criu, err == nil && configName(criu) == name
-}
 
 // writeConfig writes the configuration of this process, which is about to become
 // criu: what the user's own file says, and the action script. It returns the path.
@@ -50,7 +35,7 @@ func writeConfig(dir *state.Dir, user []byte, hook string) (string, error) {
 	if len(content) > 0 && content[len(content)-1] != '\n' {
 		content = append(content, '\n')
 	}
-	name := configName(self)
+	name := beside.Name(self)
 	return dir.Join(name), dir.Replace(name, append(content, script...))
 }
 
@@ -146,7 +131,7 @@ func sweep(dir *state.Dir) {
 		return
 	}
 	for _, name := range names {
-		if criu, ok := configOf(name); ok && !criu.Foreign() && !criu.Alive() {
+		if criu, ok := beside.Named(name); ok && !criu.Foreign() && !criu.Alive() {
 			_ = dir.Remove(name)
 		}
 	}

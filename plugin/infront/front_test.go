@@ -20,6 +20,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/beside"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -120,13 +121,13 @@ func checkConfig(t *testing.T, cmd *exec.Cmd) {
 		t.Fatal(err)
 	}
 	Sweep()
-	if info, err := os.Stat(dir.Join(configName(criu))); err != nil || info.Mode() != 0o600 {
+	if info, err := os.Stat(dir.Join(beside.Name(criu))); err != nil || info.Mode() != 0o600 {
 		t.Errorf("configuration: %v, %v", info, err)
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	Sweep()
-	if _, err := os.Stat(dir.Join(configName(criu))); !os.IsNotExist(err) {
+	if _, err := os.Stat(dir.Join(beside.Name(criu))); !os.IsNotExist(err) {
 		t.Errorf("configuration of a dead criu: %v", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/lineage"
 )
 
 // unmapped is an error where a task of the tree maps System V shared memory:
@@ -45,7 +47,7 @@ func treeOf(root int) ([]int, error) {
 		if err != nil {
 			continue
 		}
-		if parent, ok := parentOf(pid); ok {
+		if parent, ok := lineage.Parent(pid); ok {
 			children[parent] = append(children[parent], pid)
 		}
 	}
@@ -55,21 +57,6 @@ func treeOf(root int) ([]int, error) {
 		delete(children, tree[i]) // pids used again meanwhile could form a ring
 	}
 	return tree, nil
-}
-
-// parentOf reads field 4 of proc_pid_stat(5). Before it stands a name that the
-// process has chosen, parentheses included.
-func parentOf(pid int) (parent int, ok bool) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, false
-	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 2 {
-		return 0, false
-	}
-	parent, err = strconv.Atoi(string(fields[1]))
-	return parent, err == nil
 }
 
 // mapsSysV looks for the name that the kernel gives to such a mapping

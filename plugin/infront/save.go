@@ -9,6 +9,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/beside"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -50,7 +51,7 @@ func placed(pid int) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("criu, process %d: %w", pid, err)
 	}
-	_, err = dir.Read(configName(criu))
+	_, err = dir.Read(beside.Name(criu))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
