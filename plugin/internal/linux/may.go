@@ -49,7 +49,9 @@ func Capabilities() (uint64, error) {
 	return uint64(data[1].Effective)<<32 | uint64(data[0].Effective), nil
 }
 
-var indexBits = sync.OnceValue(func() int {
+// IndexBits is how many low bits of an id are the index of its slot: 15, or 24 on a
+// kernel booted with ipcmni_extend (ipc/util.h).
+var IndexBits = sync.OnceValue(func() int {
 	line, err := os.ReadFile("/proc/cmdline")
 	if err == nil {
 		for word := range strings.FieldsSeq(string(line)) {
@@ -61,4 +63,4 @@ var indexBits = sync.OnceValue(func() int {
 	return 15 // IPCMNI_SHIFT
 })
 
-func (t *thread) IndexBits() int { return indexBits() }
+func (t *thread) IndexBits() int { return IndexBits() }
