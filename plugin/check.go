@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/walk"
 )
 
 // Feature is something that ipc-cr needs or can use.
@@ -36,6 +38,7 @@ var features = []feature{
 	{Feature{Name: "all queues whatever their mode", For: "checkpoint and restore", Needed: true, Remedy: "CAP_IPC_OWNER: " + remedyRoot}, (*probing).closed},
 	{Feature{Name: "limits", For: "restore of large messages and queues", Needed: true, Remedy: "a writable /proc/sys, and " + remedyRoot}, (*probing).limits},
 	{Feature{Name: "other creators", For: "restore of queues of several users", Remedy: "CAP_SETUID, CAP_SETGID and CAP_SETPCAP, and a user namespace that maps more than one id"}, (*probing).creators},
+	{Feature{Name: "BPF copy", For: "copying thousands of messages in one queue in milliseconds"}, (*probing).walk},
 	{Feature{Name: "stopping tasks", For: "--freeze, and restore where tasks of other users live", Remedy: "CAP_SYS_PTRACE: " + remedyRoot}, (*probing).ptrace},
 	{Feature{Name: "namespace ids", For: "telling namespaces apart for sure", Remedy: "Linux 6.18"}, (*probing).ids},
 	{Feature{Name: "state directory", For: "putting limits back if ipc-cr and its guard are both killed", Remedy: "a directory /run/ipc-cr of root's with mode 0700, or XDG_RUNTIME_DIR"}, (*probing).state},
@@ -56,11 +59,19 @@ func Check() []Feature {
 		if f.OK {
 			f.Remedy = ""
 		} else {
-			f.Detail = err.Error()
+			f.explain(err)
 		}
 		list[i] = f
 	}
 	return list
+}
+
+// explain says why there is no such feature.
+func (f *Feature) explain(err error) {
+	f.Detail = err.Error()
+	if u, ok := errors.AsType[*walk.Unavailable](err); ok {
+		f.Detail, f.Remedy = u.Detail(), u.Remedy
+	}
 }
 
 // probing is the namespace in which features are tried.
@@ -104,6 +115,46 @@ func (p *probing) msgCopy() error {
 		}
 		return nil
 	})
+}
+
+// walk walks along a queue of one message.
+func (p *probing) walk() error {
+	program, err := walk.Open(nil)
+	if err != nil {
+		return err
+	}
+	err = p.run(func(k kernel.Kernel) error { return walkOne(k, program) })
+	return errors.Join(err, program.Close())
+}
+
+func walkOne(k kernel.Kernel, walker kernel.Walker) error {
+	id, err := k.Create(0, 0o600, self())
+	if err != nil {
+		return err
+	}
+	message := make([]byte, kernel.HeaderLen+1)
+	message[0], message[kernel.HeaderLen-1], message[kernel.HeaderLen] = 1, 1, 'x'
+	if err := k.Send(id, message); err != nil {
+		return err
+	}
+	q, err := k.Stat(id)
+	if err != nil {
+		return err
+	}
+	w := walker.Walk()
+	defer w.Release()
+	copied := make([]byte, len(message))
+	size, err := 0, w.Begin(&q)
+	if err == nil {
+		size, err = w.Next()
+	}
+	if err == nil && size == 1 {
+		err = w.Read(copied)
+	}
+	if err == nil && !bytes.Equal(copied, message) {
+		err = errors.New("a walk gave another message than was sent")
+	}
+	return err
 }
 
 func self() kernel.Creator {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,8 @@ type CheckpointOptions struct {
 	// Exempt reports processes that Freeze leaves alone, because they cannot use the
 	// objects meanwhile: those that CRIU has stopped, and CRIU. nil: none.
 	Exempt   func(pid int) bool
-	Force    bool // replace images of that number
+	Force    bool   // replace images of that number
+	Method   Method // how to copy; the default is MethodAuto
 	Progress Progress
 }
 
@@ -30,7 +32,8 @@ type CheckpointReport struct {
 	Dir       string           `json:"images_dir"`
 	Number    uint32           `json:"ns_number"`
 	Namespace images.Source    `json:"namespace"`
-	Method    string           `json:"method"`
+	Method    Method           `json:"method"`               // that was used
+	WhyMethod string           `json:"why_method,omitempty"` // why not the other, where there was a choice
 	Objects   []Kept           `json:"objects"`
 	Files     []images.FileSum `json:"files"`
 	Attempts  int              `json:"attempts"`
@@ -39,9 +42,6 @@ type CheckpointReport struct {
 	Warnings  []string         `json:"warnings,omitempty"`
 	Duration  time.Duration    `json:"duration_ns"`
 }
-
-// methodCopy is the name of the copy with MSG_COPY.
-const methodCopy = "copy"
 
 // Checkpoint writes the images of a namespace into a directory. It changes no
 // object, and the directory holds afterwards either the complete checkpoint or
@@ -101,10 +101,16 @@ func checkpointInto(ctx context.Context, dir *images.Dir, opt CheckpointOptions,
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{target: t, opt: opt, dir: dir, uid: int(uid), gid: int(gid)}
+	copying, err := newCopying(opt.Method)
+	if err != nil {
+		return nil, err
+	}
+	t.Walker = copying.walker
+	s := &snapshot{target: t, opt: opt, dir: dir, uid: int(uid), gid: int(gid), copying: copying}
 	stop := t.watch(opt.Progress, s.total.Load)
 	err = s.take(ctx)
 	stop()
+	err = errors.Join(err, copying.close())
 	if s.stage != nil {
 		defer s.stage.Discard()
 	}
@@ -135,9 +141,10 @@ func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
 	if err := s.stage.Commit(); err != nil {
 		return nil, err
 	}
-	s.warnings = append(s.warnings, writers(s.dir, rootUID)...)
+	s.warnings = slices.Concat(s.warnings, s.copying.warnings(), writers(s.dir, rootUID))
+	method, why := s.copying.chosen()
 	return &CheckpointReport{
-		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Method: methodCopy,
+		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Method: method, WhyMethod: why,
 		Objects: s.sizes, Files: s.manifest.Files, Attempts: s.attempts,
 		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
 	}, nil

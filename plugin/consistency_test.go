@@ -34,6 +34,16 @@ func wantedCopies(t *testing.T, usual int) (int, time.Time) {
 // the kernel let none of its threads run. Where it rests for a second, some are.
 func TestConsistent(t *testing.T) {
 	nstest.Require(t, "userns")
+	consistent(t, plugin.MethodCopy)
+}
+
+// A walk takes no lock: what it gives of a queue that is in use is not accepted.
+func TestConsistentWalks(t *testing.T) {
+	nstest.Require(t, "root", "bpf")
+	consistent(t, plugin.MethodBPF)
+}
+
+func consistent(t *testing.T, method plugin.Method) {
 	for _, c := range []struct {
 		pace     string
 		accepted int // that must be got; 0: two must be refused
@@ -46,7 +56,7 @@ func TestConsistent(t *testing.T) {
 	} {
 		t.Run(c.pace, func(t *testing.T) {
 			t.Parallel()
-			collect := collector{ns: nstest.Fresh(t), dir: t.TempDir()}
+			collect := collector{ns: nstest.Fresh(t), dir: t.TempDir(), method: method}
 			startMovers(t, collect.ns, c.pace)
 			if c.accepted == 0 {
 				collect.until(t, time.Now().Add(time.Minute), func() bool { return collect.refused >= 2 })
@@ -62,6 +72,7 @@ func TestConsistent(t *testing.T) {
 type collector struct {
 	ns                *nsenter.Namespace
 	dir               string
+	method            plugin.Method
 	accepted, refused int
 }
 
@@ -79,9 +90,12 @@ func (c *collector) until(t *testing.T, deadline time.Time, enough func() bool) 
 
 func (c *collector) once(t *testing.T) {
 	t.Helper()
-	_, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
-		Kinds: kinds, Namespace: c.ns, Dir: c.dir, Number: 1, Force: true,
+	report, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
+		Kinds: kinds, Namespace: c.ns, Dir: c.dir, Number: 1, Force: true, Method: c.method,
 	})
+	if err == nil && (report.Method != c.method || len(report.Warnings) > 0) {
+		t.Errorf("copied with %q, %q", report.Method, report.Warnings)
+	}
 	if err != nil {
 		c.refused++
 		wantFailure(t, err, "queue ", "(key 0x", kind.ErrChanged.Error(), "5 times", "--freeze")

@@ -40,6 +40,8 @@ func call(fn func(kernel.Kernel) error, k kernel.Kernel) error {
 
 func (m *meddler) Name() string { return "meddler" }
 
+func (m *meddler) Walking(kernel.Kernel) (time.Duration, error) { return 0, nil }
+
 func (m *meddler) Recheck(*kind.Target, kernel.Kernel) error { return nil }
 
 func (m *meddler) Busy(int64, int64) string { return "" }

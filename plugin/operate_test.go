@@ -27,6 +27,10 @@ type operation struct {
 	Freeze  bool
 	Without []uint // capabilities that are dropped when the namespace is open
 	NoCopy  bool   // a kernel without MSG_COPY
+	NoBPF   bool   // a filter that refuses bpf(2)
+	Method  plugin.Method
+
+	Inside *nsenter.Namespace `json:"-"` // where the process lives, nil for here
 }
 
 var (
@@ -56,6 +60,9 @@ func (op *operation) open() (*nsenter.Namespace, error) {
 func (op *operation) say(ns *nsenter.Namespace) {
 	if op.NoCopy {
 		forbidCopy()
+	}
+	if op.NoBPF {
+		forbidBPF()
 	}
 	if err := op.run(ns); err != nil {
 		io.WriteString(os.Stdout, err.Error())
@@ -109,7 +116,7 @@ func (op *operation) run(ns *nsenter.Namespace) (err error) {
 		})
 		return err
 	}
-	_, err = plugin.Checkpoint(context.Background(), plugin.CheckpointOptions{Kinds: kinds, Namespace: ns, Dir: op.Dir, Number: 1, Freeze: op.Freeze})
+	_, err = plugin.Checkpoint(context.Background(), plugin.CheckpointOptions{Kinds: kinds, Namespace: ns, Dir: op.Dir, Number: 1, Freeze: op.Freeze, Method: op.Method})
 	return err
 }
 
@@ -121,7 +128,7 @@ func (op operation) result(t *testing.T) error {
 
 func (op operation) start(t *testing.T) *nstest.Process {
 	t.Helper()
-	p := nstest.Start(t, nil, operateProgram)
+	p := nstest.Start(t, op.Inside, operateProgram)
 	if err := json.NewEncoder(p.Stdin).Encode(op); err != nil {
 		t.Fatal(err)
 	}
@@ -159,6 +166,20 @@ func forbidCopy() {
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
+	forbid(filter)
+}
+
+// forbidBPF is what container runtimes do.
+func forbidBPF() {
+	forbid([]unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	})
+}
+
+func forbid(filter []unix.SockFilter) {
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

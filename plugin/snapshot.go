@@ -26,6 +26,7 @@ type snapshot struct {
 	opt      CheckpointOptions
 	dir      *images.Dir
 	uid, gid int
+	copying  *copying
 	held     *hold
 	total    atomic.Int64 // messages to copy
 
@@ -42,6 +43,9 @@ type snapshot struct {
 
 // take copies until a copy is consistent.
 func (s *snapshot) take(ctx context.Context) error {
+	if err := s.space.Here(s.prepare); err != nil {
+		return err
+	}
 	if !s.opt.Freeze {
 		return s.untilQuiet(ctx, true)
 	}
@@ -59,6 +63,20 @@ func (s *snapshot) take(ctx context.Context) error {
 	s.held = held
 	err = s.untilQuiet(ctx, slices.ContainsFunc(held.loose(), s.mayRun))
 	return errors.Join(err, held.release())
+}
+
+// prepare looks at how much there is, while the tasks run.
+func (s *snapshot) prepare(k kernel.Kernel) error {
+	var sum time.Duration
+	for _, kind := range s.opt.Kinds {
+		walking, err := kind.Walking(k)
+		if err != nil {
+			return err
+		}
+		sum += walking
+	}
+	s.copying.prepare(sum)
+	return nil
 }
 
 // mayRun tells whether a task that was not stopped may use objects during the
@@ -82,6 +100,12 @@ func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
 			return err
 		}
 		err = s.once(ctx, clock, began, quietSecond)
+		if errors.Is(err, kind.ErrWalk) {
+			if err := s.copying.distrust(err); err != nil {
+				return err
+			}
+			continue
+		}
 		if !errors.Is(err, kind.ErrChanged) {
 			return err
 		}
@@ -136,10 +160,11 @@ func inBackground(do func() error) (wait func() error) {
 
 // describe writes the JSON file, while the namespace is looked at again.
 func (s *snapshot) describe() error {
+	method, _ := s.copying.chosen()
 	s.manifest = &images.Manifest{
 		Format: images.ManifestFormat, Number: s.opt.Number,
 		Created: s.when, Boottime: s.boottime,
-		Namespace: s.source, Method: methodCopy,
+		Namespace: s.source, Method: string(method),
 	}
 	return s.stage.Describe(s.manifest, s.details)
 }

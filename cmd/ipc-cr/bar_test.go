@@ -57,7 +57,7 @@ func (term *terminal) shown() string {
 func TestBar(t *testing.T) {
 	nstest.Require(t, "userns")
 	_, path := slow(t)
-	args := []string{"checkpoint", "--ns", path, "-D"}
+	args := []string{"checkpoint", "--method", "copy", "--ns", path, "-D"}
 	for _, c := range []struct {
 		name string
 		args []string

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,7 @@ type checkpointFlags struct {
 	dir    string
 	number uint32
 	freeze bool
+	method string
 	force  bool
 	json   bool
 }
@@ -29,7 +31,12 @@ consumed and nothing in the namespace changes.
 The copy is a state that the namespace really had, or the command fails: without
 --freeze it waits for a moment at which no queue is in use, and tries five times.
 With --freeze it stops every task of the namespace for the copy, ten seconds at
-most.`,
+most.
+
+The kernel finds a message by walking from the head of its queue, so that MSG_COPY
+(--method copy) takes seconds for a queue of many thousands. A BPF program
+(--method bpf) walks once, where it is possible: see ipc-cr check. By default it
+is used where it is worth its loading. The images are the same.`,
 		Example: `  ipc-cr checkpoint --pid 4242 --images-dir /tmp/checkpoint
   ipc-cr checkpoint --ns /run/ipcns/web --images-dir /tmp/checkpoint --freeze --json`,
 		Args: cobra.NoArgs,
@@ -39,9 +46,12 @@ most.`,
 	cmd.Flags().StringVarP(&f.dir, "images-dir", "D", "", "write the images to `DIR`, which is made if it does not exist")
 	cmd.Flags().Uint32Var(&f.number, "ns-id", 1, "number `N` of the namespace in the names of the files")
 	cmd.Flags().BoolVar(&f.freeze, "freeze", false, "stop every task of the namespace for the copy")
+	cmd.Flags().StringVar(&f.method, "method", string(plugin.MethodAuto), "how to copy: `auto|copy|bpf`")
 	cmd.Flags().BoolVar(&f.force, "force", false, "replace images that DIR holds already")
 	cmd.Flags().BoolVar(&f.json, "json", false, "report as JSON")
 	_ = cmd.MarkFlagDirname("images-dir")
+	_ = cmd.RegisterFlagCompletionFunc("method", cobra.FixedCompletions(
+		[]string{"auto", "copy", "bpf"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -58,7 +68,7 @@ func (f *checkpointFlags) run(cmd *cobra.Command) error {
 	bar := newBar(out.err, "copying")
 	report, err := plugin.Checkpoint(cmd.Context(), plugin.CheckpointOptions{
 		Kinds: kinds, Namespace: ns, Dir: f.dir, Number: f.number,
-		Freeze: f.freeze, Force: f.force, Progress: bar.progress(),
+		Freeze: f.freeze, Method: plugin.Method(f.method), Force: f.force, Progress: bar.progress(),
 	})
 	bar.done()
 	if err != nil {
@@ -69,6 +79,9 @@ func (f *checkpointFlags) run(cmd *cobra.Command) error {
 }
 
 func (f *checkpointFlags) check(cmd *cobra.Command) error {
+	if !slices.Contains(plugin.Methods, plugin.Method(f.method)) {
+		return usage("--method %q: want auto, copy or bpf", f.method)
+	}
 	return oneOf(cmd, []string{"pid", "ns"}, "images-dir")
 }
 

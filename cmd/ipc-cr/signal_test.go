@@ -29,7 +29,7 @@ func slow(t *testing.T) (ns *nsenter.Namespace, path string) {
 // copying starts a checkpoint and waits until it copies.
 func copying(t *testing.T, dir string, args ...string) *nstest.Process {
 	t.Helper()
-	p := nstest.Start(t, nil, commandProgram, append([]string{"checkpoint", "-D", dir}, args...)...)
+	p := nstest.Start(t, nil, commandProgram, append([]string{"checkpoint", "--method", "copy", "-D", dir}, args...)...)
 	temporary := filepath.Join(dir, images.FileName(images.MsgKind, 1)+".ipc-cr-tmp")
 	eventually(t, "the copy has begun", func() bool {
 		_, err := os.Stat(temporary)

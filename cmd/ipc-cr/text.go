@@ -21,6 +21,9 @@ func checkpointText(w io.Writer, r *plugin.CheckpointReport) {
 	if r.Attempts > 1 {
 		fmt.Fprintf(w, "  the namespace was quiet at attempt %d\n", r.Attempts)
 	}
+	if r.Method == plugin.MethodBPF {
+		fmt.Fprintln(w, "  copied with BPF")
+	}
 	frozenText(w, r.Frozen)
 	limitsText(w, r.Limits)
 }

@@ -27,6 +27,7 @@ func TestUsage(t *testing.T) {
 		{"checkpoint --pid 1 -D d --ns-id -1", `invalid argument "-1"`},
 		{"checkpoint --pid 1 -D d --ns-id 4294967296", `invalid argument "4294967296"`},
 		{"checkpoint --pid 1 -D d --freeze=perhaps", `invalid argument "perhaps"`},
+		{"checkpoint --pid 1 -D d --method fast", `--method "fast": want auto, copy or bpf`},
 		{"checkpoint --pid 1 -D d extra", `unknown command "extra"`},
 		{"checkpoint --pid 1 -D d --new", "unknown flag: --new"},
 
@@ -75,7 +76,7 @@ func TestHelp(t *testing.T) {
 // Flags are known to the help under both of their names.
 func TestFlagsInHelp(t *testing.T) {
 	for command, flags := range map[string]string{
-		"checkpoint": "-t, --pid PID|--ns PATH|-D, --images-dir DIR|--ns-id N|--freeze|--force|--json",
+		"checkpoint": "-t, --pid PID|--ns PATH|-D, --images-dir DIR|--ns-id N|--freeze|--method|--force|--json",
 		"restore":    "-t, --pid PID|--ns PATH|--new|--pin PATH|-D, --images-dir DIR|--ns-id N|--on-conflict fail|--dry-run|--json",
 		"show":       "--messages|--json",
 		"check":      "--json",

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
@@ -70,6 +71,9 @@ func (s *survey) Recheck(_ *kind.Target, k kernel.Kernel) error {
 
 // Busy implements kind.Survey: sysctls have no time stamps.
 func (s *survey) Busy(int64, int64) string { return "" }
+
+// Walking implements kind.Kind: there is nothing to walk along.
+func (Kind) Walking(kernel.Kernel) (time.Duration, error) { return 0, nil }
 
 // Size implements kind.Survey.
 func (s *survey) Size() kind.Size { return kind.Size{} }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -62,6 +63,16 @@ type job struct {
 	table  kernel.Table
 	slots  *slots
 	out    *ordered
+
+	mu    sync.Mutex
+	walks []kernel.Walk // of all threads
+}
+
+// releases has the job release what one of its threads walks with.
+func (j *job) releases(w kernel.Walk) {
+	j.mu.Lock()
+	j.walks = append(j.walks, w)
+	j.mu.Unlock()
 }
 
 func newJob(ctx context.Context, t *kind.Target, table kernel.Table, w io.Writer) *job {
@@ -83,6 +94,11 @@ func (j *job) run(k kernel.Kernel) error {
 		c.block.Reserve(room)
 		return c.work
 	}}
+	defer func() {
+		for _, w := range j.walks {
+			w.Release()
+		}
+	}()
 	return t.run(k, j.slots.shares())
 }
 
@@ -96,6 +112,7 @@ func (j *job) size() int {
 type copier struct {
 	*job
 	k       kernel.Kernel
+	walk    kernel.Walk // nil until it is needed
 	share   int
 	writer  writer
 	block   *images.Block
@@ -144,6 +161,9 @@ func (c *copier) queue(q *kernel.Queue) error {
 }
 
 func (c *copier) messages(q *kernel.Queue) (err error) {
+	if walk := c.walkOf(q); walk != nil {
+		return c.walked(q, walk)
+	}
 	size := newSizer(int(q.QNum), int(q.CBytes))
 	for index := range int(q.QNum) {
 		if err := c.message(q, &size, index); err != nil {
@@ -164,10 +184,8 @@ func (c *copier) messages(q *kernel.Queue) (err error) {
 const pollEvery = 32
 
 func (c *copier) message(q *kernel.Queue, size *sizer, index int) error {
-	if index%pollEvery == 0 {
-		if err := context.Cause(c.ctx); err != nil {
-			return fmt.Errorf("%s: copy message %d of %d: %w", name(q), index, q.QNum, err)
-		}
+	if err := c.poll(q, index); err != nil {
+		return err
 	}
 	for {
 		n, err := c.k.Copy(q.ID, c.block.Room(size.next()), index)
@@ -191,6 +209,13 @@ func (c *copier) another(q *kernel.Queue, size *sizer, index int, err error) err
 		return changed(q)
 	case errors.Is(err, unix.EINVAL):
 		return c.raiseMsgmax(q, size)
+	}
+	return c.copyError(q, index, err)
+}
+
+// copyError says what MSG_COPY failed with, and what helps.
+func (c *copier) copyError(q *kernel.Queue, index int, err error) error {
+	switch {
 	case errors.Is(err, unix.EACCES):
 		err = fmt.Errorf("%w (needs read permission on the queue, or CAP_IPC_OWNER)", err)
 	case errors.Is(err, unix.ENOSYS):

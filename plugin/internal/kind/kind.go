@@ -7,6 +7,7 @@ package kind
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
@@ -19,12 +20,20 @@ import (
 // worth nothing, another try may succeed.
 var ErrChanged = errors.New("changed while it was copied")
 
+// ErrWalk says that a kernel.Walk cannot be relied on: what was copied is worth
+// nothing, another try without it may succeed.
+var ErrWalk = errors.New("the walk along it cannot be relied on")
+
 // Target is the namespace that an operation works on.
 type Target struct {
 	Space  kernel.Space
 	Owner  *nsenter.Owner // for the ids in images
 	Limits *limits.Keeper
 	Done   *Progress
+	// Walker returns what copies an object in one walk, where MSG_COPY would spend
+	// so much on walking; nil if that is not worth it, or not possible. nil for
+	// never. It may be called from several goroutines at once.
+	Walker func(walking time.Duration) kernel.Walker
 }
 
 // Owner gives the user namespace that owns the target. It may have to wait for
@@ -35,6 +44,9 @@ type Owner func() (*nsenter.Owner, error)
 type Kind interface {
 	// Name is the kind's name in reports and in the JSON file.
 	Name() string
+	// Walking is what walking along the objects costs at least where there is no
+	// Target.Walker. It is a guess, and quick.
+	Walking(k kernel.Kernel) (time.Duration, error)
 	// Survey reads the state of all objects, without their content.
 	Survey(t *Target, k kernel.Kernel) (Survey, error)
 	// Load checks the kind's image whole, and changes nothing. A missing file

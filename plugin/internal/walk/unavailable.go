@@ -21,14 +21,18 @@ type Unavailable struct {
 }
 
 func (u *Unavailable) Error() string {
-	text := u.Reason
-	if u.Err != nil {
-		text += ": " + u.Err.Error()
+	if u.Remedy == "" {
+		return u.Detail()
 	}
-	if u.Remedy != "" {
-		text += ": " + u.Remedy
+	return u.Detail() + "; remedy: " + u.Remedy
+}
+
+// Detail is the error without the remedy.
+func (u *Unavailable) Detail() string {
+	if u.Err == nil {
+		return u.Reason
 	}
-	return text
+	return u.Reason + ": " + u.Err.Error()
 }
 
 func (u *Unavailable) Unwrap() error { return u.Err }
@@ -44,7 +48,7 @@ func possible() error {
 	}
 	const both = 1<<(unix.CAP_BPF) | 1<<(unix.CAP_PERFMON)
 	if held&(1<<unix.CAP_SYS_ADMIN) == 0 && held&both != both {
-		return &Unavailable{"not permitted", "needs CAP_BPF and CAP_PERFMON", unix.EPERM}
+		return &Unavailable{"not permitted", "CAP_BPF and CAP_PERFMON, as root of the host has", unix.EPERM}
 	}
 	return nil
 }
@@ -64,9 +68,9 @@ func explain(err error) error {
 		return &Unavailable{"the kernel is locked down (confidentiality)", "lockdown=integrity, or none", err}
 	}
 	if filtered() {
-		return &Unavailable{"not permitted", "this process runs under a seccomp filter: allow it bpf(2)", err}
+		return &Unavailable{"not permitted", "a seccomp filter that allows bpf(2)", err}
 	}
-	return &Unavailable{"not permitted", "needs CAP_BPF and CAP_PERFMON in the initial user namespace", err}
+	return &Unavailable{"not permitted", "CAP_BPF and CAP_PERFMON in the initial user namespace, as root of the host has", err}
 }
 
 // confined reads Documentation/ABI/testing, securityfs lockdown: the mode in

@@ -99,7 +99,7 @@ struct msg_msg {
 #define kernel_offset(type, member) __builtin_preserve_field_info(((type *)0)->member, 0 /* BPF_FIELD_BYTE_OFFSET */)
 #define kernel_size_of(type, member) __builtin_preserve_field_info(((type *)0)->member, 1 /* BPF_FIELD_BYTE_SIZE */)
 
-/* Why a walk ended early. The numbers are known to fault.go. */
+/* Why a walk ended early. The numbers are known to thread.go. */
 enum fault {
 	FAULT_NONE,
 	FAULT_READ,    /* an address that cannot be read */

@@ -133,6 +133,24 @@ func TestSizes(t *testing.T) {
 	})
 }
 
+// More than one run of the program can do, and than one window holds.
+func TestMany(t *testing.T) {
+	p := open(t)
+	sizes := make([]int, 100_000)
+	for i := range sizes {
+		sizes[i] = i % 130
+	}
+	inside(t, nstest.Fresh(t), func(k kernel.Kernel) error {
+		q, err := queueOf(k, 1, sizes...)
+		if err != nil {
+			return err
+		}
+		w := p.Walk()
+		defer w.Release()
+		return wantMessages(w, q, sizes)
+	})
+}
+
 // Random queues, at low and high indexes, with gaps, emptied ones among them.
 func TestRandomQueues(t *testing.T) {
 	p := open(t)
@@ -313,7 +331,7 @@ func TestCache(t *testing.T) {
 
 func TestUnavailable(t *testing.T) {
 	u := &Unavailable{"reason", "remedy", unix.EPERM}
-	if u.Error() != "reason: operation not permitted: remedy" || !errors.Is(u, unix.EPERM) {
+	if u.Error() != "reason: operation not permitted; remedy: remedy" || !errors.Is(u, unix.EPERM) {
 		t.Error(u)
 	}
 }

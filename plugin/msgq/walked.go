@@ -1,0 +1,161 @@
+package msgq
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+)
+
+// walking is what MSG_COPY spends on walking to the messages of a queue, each time
+// from the head. With several queues it is the least: when all have equally many.
+func walking(messages, queues uint64) time.Duration {
+	n := float64(messages)
+	return time.Duration(min(n*n/2/float64(max(queues, 1))*nsPerStep, float64(time.Hour))) // sums must not overflow
+}
+
+// Walking implements kind.Kind.
+func (of Kind) Walking(k kernel.Kernel) (time.Duration, error) {
+	if of.chosen != nil {
+		return 0, nil // the numbers are of all queues
+	}
+	table, err := count(k)
+	return walking(uint64(table.Messages), uint64(table.Queues)), err
+}
+
+// walkOf returns what walks along a queue, nil for MSG_COPY.
+func (c *copier) walkOf(q *kernel.Queue) kernel.Walk {
+	if c.target.Walker == nil || q.QNum == 0 {
+		return nil
+	}
+	walker := c.target.Walker(walking(q.QNum, 1))
+	if walker == nil {
+		return nil
+	}
+	if c.walk == nil {
+		if c.walk = walker.Walk(); c.walk != nil {
+			c.releases(c.walk)
+		}
+	}
+	return c.walk
+}
+
+// walkError is what a walk failed with, or the proof that it cannot be relied on.
+type walkError struct{ error }
+
+func (e walkError) Unwrap() error { return e.error }
+
+// walked copies the messages of a queue by one walk. What speaks against the walk
+// speaks against the queue, if that was used meanwhile.
+func (c *copier) walked(q *kernel.Queue, walk kernel.Walk) error {
+	err := c.along(q, walk)
+	var wrong walkError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	var now kernel.Queue
+	if err := c.k.StatIndex(int(q.ID)&(1<<c.k.IndexBits()-1), &now); err != nil || now != *q {
+		return changed(q)
+	}
+	return fmt.Errorf("%s: %w: %w", name(q), kind.ErrWalk, wrong.error)
+}
+
+func (c *copier) along(q *kernel.Queue, walk kernel.Walk) error {
+	if err := walk.Begin(q); err != nil {
+		return walkError{err}
+	}
+	sample := newSample(q)
+	for index := range int(q.QNum) {
+		if err := c.poll(q, index); err != nil {
+			return err
+		}
+		size, err := walk.Next()
+		if err != nil {
+			return walkError{err}
+		}
+		room := c.block.Room(size)[:kernel.HeaderLen+size]
+		if err := walk.Read(room); err != nil {
+			return walkError{err}
+		}
+		if err := sample.check(c.k, room, index); err != nil {
+			return c.disagrees(q, index, err)
+		}
+		c.block.Message(size)
+		if c.block, err = c.writer.full(c.block); err != nil {
+			return err
+		}
+	}
+	if err := walk.End(); err != nil {
+		return walkError{err}
+	}
+	return nil
+}
+
+// disagrees decides what it means that MSG_COPY did not give what the walk gave.
+// Who may not read a queue must not learn by a walk what is in it.
+func (c *copier) disagrees(q *kernel.Queue, index int, err error) error {
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) {
+		return c.copyError(q, index, err)
+	}
+	return walkError{fmt.Errorf("message %d of %d: %w", index, q.QNum, err)}
+}
+
+// poll looks at the context now and then.
+func (c *copier) poll(q *kernel.Queue, index int) error {
+	if index%pollEvery != 0 {
+		return nil
+	}
+	if err := context.Cause(c.ctx); err != nil {
+		return fmt.Errorf("%s: copy message %d of %d: %w", name(q), index, q.QNum, err)
+	}
+	return nil
+}
+
+// sampleBytes bounds how much of a queue is copied a second time.
+const sampleBytes = 1 << 20
+
+// sample compares some messages of a walk with what MSG_COPY gives: the first, the
+// last, and three in between. MSG_COPY walks to each of them, two and a half
+// times the queue in all.
+type sample struct {
+	id    int32
+	last  int
+	spare int // bytes
+	buf   []byte
+}
+
+func newSample(q *kernel.Queue) *sample {
+	return &sample{id: q.ID, last: int(q.QNum) - 1, spare: sampleBytes}
+}
+
+func (s *sample) due(index int) bool {
+	return index == 0 || index == s.last || index == s.last/4 || index == s.last/2 || index == s.last/4*3
+}
+
+var errSample = errors.New("the walk and MSG_COPY gave different messages")
+
+func (s *sample) check(k kernel.Kernel, message []byte, index int) error {
+	if !s.due(index) || len(message) > s.spare {
+		return nil
+	}
+	s.spare -= len(message)
+	if cap(s.buf) < len(message) {
+		s.buf = make([]byte, len(message))
+	}
+	n, err := k.Copy(s.id, s.buf[:len(message)], index)
+	switch {
+	case errors.Is(err, unix.EINVAL): // longer than msgmax: MSG_COPY refuses it
+		return nil
+	case err != nil:
+		return err
+	case kernel.HeaderLen+n != len(message) || !bytes.Equal(s.buf[:len(message)], message):
+		return errSample
+	}
+	return nil
+}
