@@ -16,7 +16,7 @@
 // CAP_PERFMON in the initial user namespace (capabilities(7)).
 package walk
 
-//go:generate go tool -modfile=../../../hack/tools/go.mod bpf2go -tags linux -cflags "-O2 -Wall -Werror" walk walk.c
+//go:generate go tool -modfile=../../../hack/tools/go.mod bpf2go -cc clang-14 -strip llvm-strip-14 -tags linux -cflags "-O2 -Wall -Werror" walk walk.c
 
 import (
 	"errors"
