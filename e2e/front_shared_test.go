@@ -1,6 +1,10 @@
 package e2e_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
@@ -25,4 +29,27 @@ func TestFrontBusyPod(t *testing.T) {
 	nstest.Require(t, byRunc.needs...)
 	leavesNothing(t)
 	busyPod(t, hookConf(t), 0, allFronts[1].through(t))
+}
+
+// The hook copies as the settings say.
+func TestFrontMethod(t *testing.T) {
+	nstest.Require(t, append([]string{"bpf"}, byRunc.needs...)...)
+	leavesNothing(t)
+	c := newCrew(t, talking...)
+	s := startByRunc(t, c, hookConf(t))
+	c.works(t)
+	makeQueue(t, nsOf(t, s), 0x1234, twoThousand()...)
+	for settings, want := range map[string]string{"": "bpf", "method = \"copy\"\n": "copy"} {
+		s.dir = imagesDir(t)
+		line := append(allFronts[1].through(t), "runc", "--root", s.state, "checkpoint", "--leave-running",
+			"--image-path", s.dir, "--work-path", s.dir, s.id)
+		if err := withSettings(t, settings, line...); err != nil {
+			t.Fatalf("%q: %v\n%s", settings, err, s.logs())
+		}
+		wantBeside(t, s)
+		text, err := os.ReadFile(filepath.Join(s.dir, fmt.Sprintf("ipc-cr-%d.json", namespaceNumber(t, s.dir))))
+		if err != nil || !strings.Contains(string(text), fmt.Sprintf("%q: %q", "method", want)) {
+			t.Errorf("%q: %v, copied otherwise than with %q:\n%.300s", settings, err, want, text)
+		}
+	}
 }

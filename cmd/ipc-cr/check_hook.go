@@ -57,7 +57,7 @@ func settingsText(w io.Writer, s criuconf.Settings) {
 	if v.NeighboursMax > 0 {
 		limit = v.NeighboursMax.String()
 	}
-	fmt.Fprintf(w, "     neighbours %s, neighbours_max %s, in_place %s, later %s\n", v.Neighbours, limit, v.InPlace, v.Later)
+	fmt.Fprintf(w, "     neighbours %s, neighbours_max %s, in_place %s, later %s, method %s\n", v.Neighbours, limit, v.InPlace, v.Later, v.Method)
 	queues := "none"
 	if len(v.HostQueues) > 0 {
 		queues = strings.Join(v.HostQueues, ", ")

@@ -22,6 +22,7 @@ type Values struct {
 	NeighboursMax time.Duration `json:"neighbours_max_ns"` // 0: no limit
 	InPlace       string        `json:"in_place"`
 	Later         string        `json:"later"`
+	Method        string        `json:"method"`
 	HostQueues    []string      `json:"host_queues"` // "KEY:UID" each
 }
 
@@ -41,7 +42,7 @@ func settings(path string) Settings {
 	s.OK = true
 	s.Values = &Values{
 		Neighbours: string(c.Neighbours), NeighboursMax: c.NeighboursMax,
-		InPlace: string(c.InPlace), Later: string(c.Later), HostQueues: []string{},
+		InPlace: string(c.InPlace), Later: string(c.Later), Method: string(c.Method), HostQueues: []string{},
 	}
 	for _, q := range c.HostQueues {
 		s.Values.HostQueues = append(s.Values.HostQueues, q.String())

@@ -59,7 +59,7 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 		return err
 	}
 	report, err := infront.Save(ctx, plugin.CheckpointOptions{
-		Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has,
+		Method: plugin.Method(r.config.Method), Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has,
 	})
 	if err != nil {
 		return err

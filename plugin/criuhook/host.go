@@ -56,7 +56,7 @@ func (r *run) saveHost(ctx context.Context, ns *nsenter.Namespace) error {
 		return err
 	}
 	report, err := plugin.Checkpoint(ctx, plugin.CheckpointOptions{
-		Kinds: r.chosen(), Namespace: ns, Dir: r.path(), Number: number, Force: true,
+		Method: plugin.Method(r.config.Method), Kinds: r.chosen(), Namespace: ns, Dir: r.path(), Number: number, Force: true,
 	})
 	if err != nil {
 		return fmt.Errorf("queues that host_queues selects: %w", err)

@@ -7,6 +7,7 @@
 //	neighbours_max = "10s"       # no limit without it
 //	in_place       = "refuse"    # or "keep", "rollback"
 //	later          = "refuse"    # or "keep"
+//	method         = "auto"      # or "copy", "bpf"
 //	host_queues    = ["0x1234:1000"] # key and owner; none without it
 package config
 
@@ -54,18 +55,30 @@ const (
 	KeepLater   Later = "keep"
 )
 
+// Method is how messages are copied.
+type Method string
+
+// AutoMethod takes what is quicker, CopyMethod is MSG_COPY, BPFMethod a walk along
+// each queue where that is possible.
+const (
+	AutoMethod Method = "auto"
+	CopyMethod Method = "copy"
+	BPFMethod  Method = "bpf"
+)
+
 // Config is the settings in force.
 type Config struct {
 	Neighbours    Neighbours
 	NeighboursMax time.Duration // how long a dump may hold neighbours; 0: no limit
 	InPlace       InPlace
 	Later         Later
+	Method        Method
 	HostQueues    HostQueues
 }
 
 // Default returns the settings of a host without the file.
 func Default() *Config {
-	return &Config{Neighbours: StopNeighbours, InPlace: RefuseInPlace, Later: RefuseLater}
+	return &Config{Neighbours: StopNeighbours, InPlace: RefuseInPlace, Later: RefuseLater, Method: AutoMethod}
 }
 
 // Load reads the settings. Without the file, or without its directory, they are

@@ -10,7 +10,7 @@ import (
 
 func TestParse(t *testing.T) {
 	full := &Config{
-		Neighbours: IgnoreNeighbours, NeighboursMax: 90 * time.Second, InPlace: RollbackInPlace, Later: KeepLater,
+		Neighbours: IgnoreNeighbours, NeighboursMax: 90 * time.Second, InPlace: RollbackInPlace, Later: KeepLater, Method: CopyMethod,
 	}
 	some := Default()
 	some.InPlace = KeepInPlace
@@ -28,6 +28,7 @@ func TestParse(t *testing.T) {
 neighbours_max = "1m30s"
 in_place = "rollback"
 later = "keep"
+method = "copy"
 `, full},
 		"queues": {`host_queues = [
 	"0x1234:1000", # the shop's
@@ -61,6 +62,7 @@ func TestParseErrors(t *testing.T) {
 		{`neighbours_max = "-1s"`, `1: neighbours_max: want a duration above zero`},
 		{`neighbours_max = 10`, `1: neighbours_max: want a duration above zero`},
 		{"later = \"keep\"\nin_place = \"Keep\"\n", `2: in_place: want "refuse", "keep" or "rollback": not "Keep"`},
+		{`method = "fast"`, `1: method: want "auto", "copy" or "bpf": not "fast"`},
 		{`later = "rollback"`, `1: later: want "refuse" or "keep": not "rollback"`},
 
 		{"neighbors = \"stop\"", `1: unknown key "neighbors": known are neighbours, `},

@@ -17,6 +17,7 @@ type document struct {
 	NeighboursMax duration               `toml:"neighbours_max"`
 	InPlace       choice[inPlaceNames]   `toml:"in_place"`
 	Later         choice[laterNames]     `toml:"later"`
+	Method        choice[methodNames]    `toml:"method"`
 	HostQueues    []hostQueue            `toml:"host_queues"`
 }
 
@@ -29,6 +30,7 @@ var known = map[string]struct {
 	"neighbours_max": {want: `a duration above zero such as "10s" or "1m30s"`},
 	"in_place":       {want: `"refuse", "keep" or "rollback"`},
 	"later":          {want: `"refuse" or "keep"`},
+	"method":         {want: `"auto", "copy" or "bpf"`},
 	"host_queues":    {want: `a list of queues, each as "KEY:UID" such as "0x1234:1000"`, list: true},
 }
 
@@ -46,6 +48,7 @@ func Parse(path string, content []byte) (*Config, error) {
 	set(&c.Neighbours, doc.Neighbours.value)
 	set(&c.InPlace, doc.InPlace.value)
 	set(&c.Later, doc.Later.value)
+	set(&c.Method, doc.Method.value)
 	c.NeighboursMax = doc.NeighboursMax.value
 	for _, q := range doc.HostQueues {
 		c.HostQueues = append(c.HostQueues, q.value)
@@ -85,7 +88,7 @@ func checkPlace(p place) error {
 	return nil
 }
 
-const knownKeys = "neighbours, neighbours_max, in_place, later and host_queues"
+const knownKeys = "neighbours, neighbours_max, in_place, later, method and host_queues"
 
 // explain puts the line, the key and what is allowed before the decoder's words.
 func explain(content []byte, err error) error {

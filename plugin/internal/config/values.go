@@ -15,6 +15,7 @@ type (
 	neighbourNames struct{}
 	inPlaceNames   struct{}
 	laterNames     struct{}
+	methodNames    struct{}
 )
 
 func (neighbourNames) all() []string {
@@ -27,6 +28,10 @@ func (inPlaceNames) all() []string {
 
 func (laterNames) all() []string {
 	return []string{string(RefuseLater), string(KeepLater)}
+}
+
+func (methodNames) all() []string {
+	return []string{string(AutoMethod), string(CopyMethod), string(BPFMethod)}
 }
 
 func (c *choice[N]) UnmarshalText(text []byte) error {
