@@ -10,7 +10,7 @@ LDFLAGS := $(if $(VERSION),-ldflags '-X main.version=$(VERSION)')
 TOOL := $(GO) tool -modfile=hack/tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo tools test e2e bench fuzz lint fmt generate clean
+.PHONY: help build demo tools test e2e bench picture fuzz lint fmt generate clean
 
 help: ## list the targets
 	@sed -En 's/^([a-z0-9-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,9 @@ e2e: tools ## only the tests with criu, runc and podman
 
 bench: build tools ## measure against two C programs: CRIU's way, and the floor
 	hack/bench/run
+
+picture: build tools ## measure how long tasks stand still, and draw docs/frozen.svg (root, some minutes)
+	$(GO) run ./hack/bench/frozen -bin $(BIN) -o docs/frozen.svg
 
 fuzz: ## each fuzz target for FUZZTIME (60s)
 	hack/fuzz $(FUZZTIME)
