@@ -1,9 +1,11 @@
 package plugin_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -106,7 +108,7 @@ func TestMethodThrownAway(t *testing.T) {
 	ns, dir := crowded(t), t.TempDir()
 	m := &meddler{copying: func(kernel.Kernel) error { return fmt.Errorf("queue 1: %w", kind.ErrWalk) }}
 	report, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
-		Kinds: m.kinds(), Namespace: ns, Dir: dir, Number: 1, Method: plugin.MethodBPF,
+		Kinds: m.kinds(), Namespace: ns, Dir: dir, Number: 1, Freeze: true, Method: plugin.MethodBPF,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -116,5 +118,47 @@ func TestMethodThrownAway(t *testing.T) {
 	}
 	if got, want := readImage(t, dir), readImage(t, checkpointOf(t, ns)); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Error("another image")
+	}
+}
+
+// A queue that is in use is no proof against the walk, even where its numbers are
+// what they were: the next attempt walks again.
+func TestMethodNotToBlame(t *testing.T) {
+	nstest.Require(t, "root", "bpf")
+	m := &meddler{copying: func(kernel.Kernel) error { return fmt.Errorf("queue 1: %w", kind.ErrWalk) }}
+	m.surveying = func(k kernel.Kernel) error { return k.Send(2, msgbuf(message{3, "x"})) }
+	report, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
+		Kinds: m.kinds(), Namespace: crowded(t), Dir: t.TempDir(), Number: 1, Method: plugin.MethodBPF,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Method != plugin.MethodBPF || len(report.Warnings) > 0 || report.Attempts != 2 {
+		t.Errorf("copied with %q, %q, in %d attempts", report.Method, report.Warnings, report.Attempts)
+	}
+}
+
+// Whichever attempt shows that the walk cannot be relied on, their number is
+// bounded.
+func TestMethodThrownAwayLast(t *testing.T) {
+	nstest.Require(t, "root", "bpf")
+	m, calls := &meddler{}, 0
+	var fails func(kernel.Kernel) error
+	fails = func(kernel.Kernel) error {
+		m.copying = fails
+		if calls++; calls == 5 {
+			return fmt.Errorf("queue 1: %w", kind.ErrWalk)
+		}
+		return fmt.Errorf("queue 1: %w", kind.ErrChanged)
+	}
+	m.copying = fails
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err := plugin.Checkpoint(ctx, plugin.CheckpointOptions{
+		Kinds: m.kinds(), Namespace: crowded(t), Dir: t.TempDir(), Number: 1, Method: plugin.MethodBPF,
+	})
+	wantFailure(t, err, "5 times")
+	if calls != 6 {
+		t.Errorf("copied %d times, want 5 and once more", calls)
 	}
 }

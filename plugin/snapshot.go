@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +94,6 @@ func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
 	}
 	defer clock.close()
 	for {
-		s.attempts++
 		clock.stepped() // forgets what was before
 		began, err := clock.second()
 		if err != nil {
@@ -104,12 +104,13 @@ func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
 			if err := s.copying.distrust(err); err != nil {
 				return err
 			}
-			continue
+			continue // no attempt: there is no walk any more
 		}
+		s.attempts++
 		if !errors.Is(err, kind.ErrChanged) {
 			return err
 		}
-		if s.attempts == attempts {
+		if s.attempts >= attempts {
 			return fmt.Errorf("%w, %d times: %s", err, attempts, s.remedy())
 		}
 		if err := clock.waitSecond(ctx); err != nil {
@@ -138,14 +139,25 @@ func (s *snapshot) once(ctx context.Context, clock *clock, began int64, quietSec
 		if err != nil {
 			return err
 		}
+		busy := func() error {
+			if !quietSecond {
+				return nil
+			}
+			return judge(clock, before, began)
+		}
 		err = s.copy(ctx, k, before)
-		if back := s.Limits.PutBack(); err != nil || back != nil {
+		if back := s.Limits.PutBack(); back != nil {
 			return errors.Join(err, back)
 		}
+		if errors.Is(err, kind.ErrWalk) {
+			return cmp.Or(busy(), err) // a queue that is in use is no proof against the walk
+		}
+		if err != nil {
+			return err
+		}
 		described := inBackground(s.describe)
-		err = s.recheck(k, before)
-		if err == nil && quietSecond {
-			err = judge(clock, before, began)
+		if err = s.recheck(k, before); err == nil {
+			err = busy()
 		}
 		return errors.Join(err, described())
 	})

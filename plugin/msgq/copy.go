@@ -32,10 +32,12 @@ func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stag
 	}
 	j := newJob(ctx, t, s.table, file)
 	j.slots.chosen = s.chosen
-	if err := j.run(k); err != nil {
+	err = j.run(k)
+	s.queues = j.slots.queues()
+	if err != nil {
 		return nil, err
 	}
-	if s.queues = j.slots.queues(); len(s.queues) == 0 {
+	if len(s.queues) == 0 {
 		return nil, fmt.Errorf("all queues: %w", kind.ErrChanged)
 	}
 	return j.out.details(), nil

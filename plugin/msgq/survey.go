@@ -14,7 +14,7 @@ import (
 
 // survey is the state of all queues, in the order of their index: the order in
 // which CRIU dumps them. It begins with their number and ends, when they are
-// copied, with each of them.
+// copied, with each of them; a copy that failed leaves those that it got to.
 type survey struct {
 	table  kernel.Table
 	queues []kernel.Queue

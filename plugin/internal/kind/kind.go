@@ -60,7 +60,8 @@ type Survey interface {
 	// names the first difference.
 	Recheck(t *Target, k kernel.Kernel) error
 	// Busy names an object that changed in the seconds from since to until, both
-	// included, by the kernel's own time stamps; "" if there is none.
+	// included, by the kernel's own time stamps; "" if there is none. After a Copy
+	// that failed, it knows of the objects that were got to.
 	Busy(since, until int64) string
 	// Size is how much was copied; before that a guess, for progress.
 	Size() Size
