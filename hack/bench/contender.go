@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ipc-cr/ipc-cr/hack/bench/reference"
 )
 
 type operation string
@@ -116,7 +118,7 @@ func reportedDuration(stdout []byte) (time.Duration, error) {
 }
 
 // run does a job and returns what it cost.
-func (c *contender) run(ctx context.Context, p programs, j job) (result, error) {
+func (c *contender) run(ctx context.Context, p reference.Programs, j job) (result, error) {
 	stdout, r, err := launch(ctx, p, c.command(j))
 	if err == nil {
 		r.operation, err = c.operation(stdout)
@@ -127,15 +129,15 @@ func (c *contender) run(ctx context.Context, p programs, j job) (result, error) 
 	return r, nil
 }
 
-// launch runs a command through c/launch.c, which measures the process.
-func launch(ctx context.Context, p programs, args []string) ([]byte, result, error) {
+// launch runs a command through reference/c/launch.c, which measures the process.
+func launch(ctx context.Context, p reference.Programs, args []string) ([]byte, result, error) {
 	costs, costsEnd, err := os.Pipe()
 	if err != nil {
 		return nil, result{}, err
 	}
 	defer costs.Close()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, p.path("launch"), args...)
+	cmd := exec.CommandContext(ctx, p.Path("launch"), args...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &stdout, &stderr, []*os.File{costsEnd}
 	err = errors.Join(cmd.Run(), costsEnd.Close())
 	if err != nil {

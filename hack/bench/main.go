@@ -2,10 +2,10 @@
 // own, in one run, and prints one table: `make bench` runs it (hack/bench/run).
 //
 //   - criu-like copies and writes a namespace the way CRIU does: a buffer of
-//     msgmax bytes, one thread (c/criulike.c);
+//     msgmax bytes, one thread (reference/c/criulike.c);
 //   - floor makes the system calls that the work needs and no others, one
 //     thread, a buffer of exactly the right size, plain writes, no format, no
-//     checks (c/floor.c).
+//     checks (reference/c/floor.c).
 //
 // What is timed is the operation, warm. A process that has just started faults in
 // its own code and runs it on cold caches: some tenths of a millisecond for a Go
@@ -115,8 +115,8 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	}
 	b := &bench{
 		programs: programs, dir: dir, runs: o.runs, command: command,
-		cPrograms: []contender{cProgram("criu-like", programs.path("criulike")), cProgram("floor", programs.path("floor"))},
-		library:   ipcCRLibrary(programs.path("library")),
+		cPrograms: []contender{cProgram("criu-like", programs.Path("criulike")), cProgram("floor", programs.Path("floor"))},
+		library:   ipcCRLibrary(programs.Path("library")),
 	}
 	rows, err := b.all(ctx, wanted)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/ipc-cr/ipc-cr/hack/bench/reference"
 )
 
 // A row is one operation on one shape: the best of each contender, by name.
@@ -20,7 +22,7 @@ type row struct {
 }
 
 type bench struct {
-	programs  programs
+	programs  reference.Programs
 	dir       string
 	runs      int // fixed number, if not 0
 	cPrograms []contender
@@ -31,10 +33,11 @@ type bench struct {
 
 // contenders returns who takes part in a shape, in the order of their turns.
 func (b *bench) contenders(s *shape) []contender {
+	all := append(slices.Clone(b.cPrograms), b.library)
 	if s.command {
-		return slices.Concat(b.cPrograms, b.command)
+		all = slices.Concat(b.cPrograms, b.command)
 	}
-	return append(slices.Clone(b.cPrograms), b.library)
+	return slices.DeleteFunc(all, func(c contender) bool { return c.name == s.without })
 }
 
 func (b *bench) all(ctx context.Context, shapes []shape) ([]row, error) {

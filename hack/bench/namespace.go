@@ -11,10 +11,11 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/ipc-cr/ipc-cr/hack/bench/reference"
 	"github.com/ipc-cr/ipc-cr/nsenter"
 )
 
-// A namespace is a fresh IPC namespace, kept alive by a process of c/holder.c.
+// A namespace is a fresh IPC namespace, kept alive by a process of reference/c/holder.c.
 type namespace struct {
 	holder *exec.Cmd
 	orders io.WriteCloser
@@ -23,19 +24,19 @@ type namespace struct {
 
 // newNamespace makes a namespace, filled with the plan's queues or empty. It
 // needs CAP_SYS_ADMIN.
-func newNamespace(ctx context.Context, p programs, plan, content string) (*namespace, error) {
-	cmd := exec.CommandContext(ctx, p.path("holder"), plan, content)
+func newNamespace(ctx context.Context, p reference.Programs, plan, content string) (*namespace, error) {
+	cmd := exec.CommandContext(ctx, p.Path("holder"), plan, content)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWIPC}
 	return hold(cmd, cmd.Start)
 }
 
 // pinnedNamespace takes over the namespace that a contender made and pinned.
-func pinnedNamespace(ctx context.Context, p programs, plan, pin string) (*namespace, error) {
+func pinnedNamespace(ctx context.Context, p reference.Programs, plan, pin string) (*namespace, error) {
 	ns, err := nsenter.OpenPath(pin)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, p.path("holder"), plan, "empty")
+	cmd := exec.CommandContext(ctx, p.Path("holder"), plan, "empty")
 	n, err := hold(cmd, func() error { return ns.Run(cmd.Start) })
 	return n, errors.Join(err, ns.Close(), nsenter.Unpin(pin))
 }

@@ -4,11 +4,13 @@
 //
 //	frozen -bin PATH -o FILE.svg [-max N]
 //
-// CRIU is measured with criu itself, up to 30,000 messages, by the frozen_time of
-// its stats-dump: alone, and with ipc-cr beside it (ipc-cr run). ipc-cr's own
-// checkpoints are measured by the report: with MSG_COPY, to which --freeze gives
-// ten seconds at most and which is measured without it beyond, and with BPF. Of
-// three the least counts, one where it takes over ten seconds.
+// CRIU is measured with criu itself, by the frozen_time of its stats-dump: with
+// ipc-cr beside it (ipc-cr run), and alone up to 30,000 messages. Beyond, it is a
+// small C program that copies as criu does (hack/bench/reference); those points
+// are hollow. ipc-cr's own checkpoints are measured by the report: with MSG_COPY,
+// to which --freeze gives ten seconds at most and which is measured without it
+// beyond, and with BPF. Of three the least counts, one where it takes over ten
+// seconds.
 //
 // Needs root, criu, and BPF (ipc-cr check).
 package main
@@ -22,10 +24,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7/stats"
 
+	"github.com/ipc-cr/ipc-cr/hack/bench/reference"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/ipcvar"
 	"github.com/ipc-cr/ipc-cr/plugin/msgq"
@@ -47,6 +53,9 @@ func main() {
 // lengths of the queue.
 var lengths = []int{100, 300, 1000, 3000, 10_000, 16_384, 30_000, 60_000, 100_000, 200_000}
 
+// mostBeyond is how many messages are copied as criu does: 100,000 take minutes.
+const mostBeyond = 100_000
+
 // long is what is measured once.
 const long = 10 * time.Second
 
@@ -55,31 +64,44 @@ type curve struct {
 	name   string
 	color  string
 	most   int // messages
-	take   func(ctx context.Context, t *task, dir string) (time.Duration, error)
+	take   measurement
+	beyond measurement // instead, for more messages than most; nil for none
 	points []point
 }
+
+type measurement func(ctx context.Context, t *task, dir string) (time.Duration, error)
 
 type point struct {
 	messages int
 	took     time.Duration
+	beyond   bool
 }
 
 // curves are in the order in which they end, from above: the names stand there.
-func curves(bin string) []*curve {
+func curves(bin string, p reference.Programs) []*curve {
 	return []*curve{
+		{name: "criu dump", color: "#b3261e", most: 30_000, take: dump(), beyond: copyLikeCRIU(p)},
 		{name: "ipc-cr, MSG_COPY", color: "#b06000", most: 60_000, take: checkpoint(plugin.MethodCopy)},
-		{name: "criu dump", color: "#b3261e", most: 30_000, take: dump()},
 		{name: "criu dump beside ipc-cr", color: "#1a56b0", most: 200_000, take: dump(bin, "run", "--")},
 		{name: "ipc-cr, BPF", color: "#1e7d32", most: 200_000, take: checkpoint(plugin.MethodBPF)},
 	}
 }
 
-func run(ctx context.Context, bin, out string, most int) error {
-	bin, err := filepath.Abs(bin)
+func run(ctx context.Context, bin, out string, most int) (err error) {
+	bin, err = filepath.Abs(bin)
 	if err != nil {
 		return err
 	}
-	all := curves(bin)
+	dir, err := os.MkdirTemp("", "ipc-cr-frozen-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	programs, err := reference.Build(ctx, dir)
+	if err != nil {
+		return err
+	}
+	all := curves(bin, programs)
 	for _, n := range lengths {
 		if n > most {
 			break
@@ -98,22 +120,27 @@ func measure(ctx context.Context, all []*curve, n int) error {
 	}
 	defer t.end()
 	for _, c := range all {
-		if n > c.most {
+		take := c.take
+		switch {
+		case n <= c.most:
+		case n <= mostBeyond && c.beyond != nil:
+			take = c.beyond
+		default:
 			continue
 		}
-		took, err := c.least(ctx, t)
+		took, err := least(ctx, t, take)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		c.points = append(c.points, point{n, took})
+		c.points = append(c.points, point{n, took, n > c.most})
 		fmt.Printf("%8d  %-26s %v\n", n, c.name, took.Round(10*time.Microsecond))
 	}
 	return nil
 }
 
-func (c *curve) least(ctx context.Context, t *task) (least time.Duration, err error) {
+func least(ctx context.Context, t *task, take measurement) (least time.Duration, err error) {
 	for i := 0; i < 3 && least < long; i++ {
-		took, err := c.once(ctx, t)
+		took, err := once(ctx, t, take)
 		if err != nil {
 			return 0, err
 		}
@@ -124,17 +151,17 @@ func (c *curve) least(ctx context.Context, t *task) (least time.Duration, err er
 	return least, nil
 }
 
-func (c *curve) once(ctx context.Context, t *task) (_ time.Duration, err error) {
+func once(ctx context.Context, t *task, take measurement) (_ time.Duration, err error) {
 	dir, err := os.MkdirTemp("/dev/shm", "ipc-cr-frozen-")
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	return c.take(ctx, t, dir)
+	return take(ctx, t, dir)
 }
 
 // dump is `criu dump --leave-running`, started with that.
-func dump(through ...string) func(context.Context, *task, string) (time.Duration, error) {
+func dump(through ...string) measurement {
 	return func(ctx context.Context, t *task, path string) (time.Duration, error) {
 		line := append(through[:len(through):len(through)], "criu", "dump", "--tree", fmt.Sprint(t.pid()),
 			"--images-dir", path, "--log-file", "dump.log", "--leave-running")
@@ -154,10 +181,27 @@ func dump(through ...string) func(context.Context, *task, string) (time.Duration
 	}
 }
 
+// copyLikeCRIU is the benchmark's program, which says how many nanoseconds it took.
+func copyLikeCRIU(p reference.Programs) measurement {
+	return func(ctx context.Context, t *task, dir string) (time.Duration, error) {
+		plan := p.Path("plan")
+		if err := reference.WritePlan(plan, 8192, t.messages, [][]int{slices.Repeat([]int{1}, t.messages)}); err != nil {
+			return 0, err
+		}
+		line := []string{"copy", fmt.Sprintf("/proc/%d/ns/ipc", t.pid()), dir, plan, "1"}
+		out, err := exec.CommandContext(ctx, p.Path("criulike"), line...).Output()
+		if err != nil {
+			return 0, err
+		}
+		ns, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+		return time.Duration(ns), err
+	}
+}
+
 // unfrozen is from how many messages on MSG_COPY takes too long for --freeze.
 const unfrozen = 20_000
 
-func checkpoint(m plugin.Method) func(context.Context, *task, string) (time.Duration, error) {
+func checkpoint(m plugin.Method) measurement {
 	return func(ctx context.Context, t *task, dir string) (time.Duration, error) {
 		freeze := m != plugin.MethodCopy || t.messages < unfrozen
 		report, err := plugin.Checkpoint(ctx, plugin.CheckpointOptions{

@@ -13,7 +13,7 @@ const (
 	left, right           = 70, 210
 	top, bottom           = 36, 48
 	leastX, mostX         = 100, 200_000
-	leastY, mostY         = float64(time.Millisecond), 30 * float64(time.Second)
+	leastY, mostY         = float64(time.Millisecond), 300 * float64(time.Second)
 	plotWidth, plotHeight = width - left - right, height - top - bottom
 )
 
@@ -32,6 +32,7 @@ func draw(all []*curve) []byte {
 	b.WriteString("<title>How long tasks stand still, by the length of one queue</title>\n")
 	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="#ffffff"/>`+"\n", width, height)
 	fmt.Fprintf(&b, `<text x="%d" y="20" font-size="14">How long the tasks stand still, by the messages in one queue (1 byte each)</text>`+"\n", left)
+	fmt.Fprintf(&b, `<text x="%d" y="%d">hollow: not criu itself but a program that copies as it does</text>`+"\n", left+8, top+16)
 	grid(&b)
 	labels := 0.0
 	for _, c := range all {
@@ -75,7 +76,11 @@ func (c *curve) draw(b *bytes.Buffer, labels *float64) {
 	}
 	b.WriteString("\"/>\n")
 	for _, p := range c.points {
-		fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(float64(p.messages)), y(float64(p.took)), c.color)
+		inside := c.color
+		if p.beyond {
+			inside = "#ffffff"
+		}
+		fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s" stroke="%s"/>`+"\n", x(float64(p.messages)), y(float64(p.took)), inside, c.color)
 	}
 	last := c.points[len(c.points)-1]
 	at := max(y(float64(last.took))+4, *labels+16)

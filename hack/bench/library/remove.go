@@ -29,7 +29,7 @@ func msgctl(id, command int) (int, error) {
 }
 
 // removeQueues removes every queue of the calling thread's namespace, as the C
-// programs do (queues_remove in c/bench.c).
+// programs do (queues_remove in reference/c/bench.c).
 func removeQueues() error {
 	last, err := msgctl(0, msgInfo)
 	if err != nil {
