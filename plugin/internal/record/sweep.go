@@ -47,6 +47,11 @@ func Sweep(dir *state.Dir) {
 	if err != nil {
 		return
 	}
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return
+	}
+	boot := strings.TrimSpace(string(text))
 	var names []string
 	for _, name := range all {
 		if strings.HasPrefix(name, namePrefix) {
@@ -55,7 +60,7 @@ func Sweep(dir *state.Dir) {
 	}
 	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	for _, name := range names[:min(len(names), sweepMost)] {
-		if dead(dir, name) {
+		if dead(name, boot) {
 			_ = dir.Remove(name)
 		}
 	}
@@ -63,8 +68,8 @@ func Sweep(dir *state.Dir) {
 
 // dead tells whether a record is of a namespace that is gone. A lock goes with
 // its record.
-func dead(dir *state.Dir, name string) bool {
-	id, ok := identityOf(dir, name)
+func dead(name, boot string) bool {
+	id, ok := identityOf(name, boot)
 	if !ok {
 		return false
 	}
@@ -75,33 +80,19 @@ func dead(dir *state.Dir, name string) bool {
 	return errors.Is(err, nsenter.ErrGone)
 }
 
-// identityOf takes a namespace's identity from its record's name, or from the
-// record where the kernel gives no ids.
-func identityOf(dir *state.Dir, name string) (id nsenter.Identity, ok bool) {
+// identityOf takes a namespace's identity from its record's name. It is not ok
+// where the kernel gave no id: nothing proves in this boot that such a namespace
+// is gone, and to look for it is to look at all tasks.
+func identityOf(name, boot string) (id nsenter.Identity, ok bool) {
 	stem := strings.TrimSuffix(strings.TrimSuffix(name, fileSuffix), lockSuffix)
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return id, false
-	}
-	boot, numbers, ok := strings.Cut(strings.TrimPrefix(stem, namePrefix), "-")
+	part, numbers, ok := strings.Cut(strings.TrimPrefix(stem, namePrefix), "-")
 	if n, err := fmt.Sscanf(numbers, "%d-%d", &id.ID, &id.Inode); !ok || err != nil || n != 2 {
 		return id, false
 	}
-	id.BootID = strings.TrimSpace(string(text))
-	if bootPart(id.BootID) != boot {
-		id.BootID = boot // an earlier one
+	if part != bootPart(boot) {
+		id.BootID = part // an earlier one
 		return id, true
 	}
-	if id.ID != 0 {
-		return id, true
-	}
-	content, err := dir.ReadLarge(stem + fileSuffix)
-	if err != nil {
-		return id, false
-	}
-	r, err := parse(content)
-	if err != nil {
-		return id, false
-	}
-	return r.Target, true
+	id.BootID = boot
+	return id, id.ID != 0
 }
