@@ -14,6 +14,10 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
 
+// ownPID is whom the kernel notes as the sender. It is asked for once: with many
+// small queues that is felt.
+var ownPID = int32(os.Getpid())
+
 // Make implements kind.Plan. Queues are created one after the other, because
 // each takes its id from the one msg_next_id of the namespace; behind that they
 // are filled by several threads.
@@ -226,7 +230,7 @@ func (f *filler) fill(k kernel.Kernel, s *step) error {
 		return f.cursor.source.altered(s.record)
 	}
 	if s.QNum > 0 {
-		s.lspid = int32(os.Getpid())
+		s.lspid = ownPID
 	}
 	f.progress.Add(int(s.QNum))
 	return nil

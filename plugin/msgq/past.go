@@ -1,7 +1,6 @@
 package msgq
 
 import (
-	"os"
 	"strconv"
 
 	"github.com/ipc-cr/ipc-cr/images"
@@ -65,10 +64,7 @@ func (p *plan) Objects() []kept.Object {
 }
 
 func (s *step) left(left []int64) {
-	left[leftSTime], left[leftCTime], left[leftBytes] = s.stime, s.ctime, s.bytes
-	if s.QNum > 0 {
-		left[leftLSPID] = int64(os.Getpid())
-	}
+	left[leftSTime], left[leftCTime], left[leftBytes], left[leftLSPID] = s.stime, s.ctime, s.bytes, int64(s.lspid)
 }
 
 // earlier is a queue as the record tells of it.
