@@ -64,7 +64,10 @@ func (p *plan) Objects() []kept.Object {
 }
 
 func (s *step) left(left []int64) {
-	left[leftSTime], left[leftCTime], left[leftBytes], left[leftLSPID] = s.stime, s.ctime, s.bytes, int64(s.lspid)
+	left[leftSTime], left[leftCTime], left[leftBytes] = s.stime, s.ctime, s.bytes
+	if s.QNum > 0 {
+		left[leftLSPID] = int64(ownPID) // also before it is filled
+	}
 }
 
 // earlier is a queue as the record tells of it.
