@@ -42,6 +42,8 @@ func (h *holder) explain(m *member) error {
 		m.ended = true
 	case 'D':
 		m.why = h.whyAsleep(m)
+	default:
+		_ = interrupt(m.tid) // after an execve another thread has this id, and it may not have got ours
 	}
 	return nil
 }
