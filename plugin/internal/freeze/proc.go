@@ -176,6 +176,12 @@ func (p *procfs) status(tid int) (status, bool) {
 	return s, s.process != 0
 }
 
+// lives tells whether a process has a task that has not ended.
+func (p *procfs) lives(pid int) bool {
+	s, ok := p.status(pid)
+	return ok && (!s.dead() || p.threads(pid) > 1)
+}
+
 func number(digits []byte) int {
 	n, err := strconv.Atoi(string(digits))
 	if err != nil {

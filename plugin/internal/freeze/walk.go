@@ -15,6 +15,7 @@ type walk struct {
 	found func(pid, tid int, link []byte) error // link is valid only during the call
 
 	unreadable int  // tasks whose link is EACCES
+	seen       bool // a task of the process at hand has a link
 	inside     int  // calls of found for the process at hand that had a match
 	ragged     bool // a listing of threads of a matching process may lack some
 }
@@ -32,8 +33,25 @@ func (w *walk) run(ctx context.Context) error {
 	})
 }
 
-// process spares the usual process, which has one thread, the listing.
+// looks is how often a living process is looked at of which no task was seen.
+const looks = 10
+
+// process looks again where it has seen nobody: in execve(2) a thread takes over
+// the id of the first one (de_thread in fs/exec.c), and if it does so between our
+// looks at both, neither is there. A process that goes on to have no links is in
+// its exit, and uses no object any more.
 func (w *walk) process(pid int) error {
+	for range looks {
+		w.seen = false
+		if err := w.look(pid); err != nil || w.seen || !w.proc.lives(pid) {
+			return err
+		}
+	}
+	return nil
+}
+
+// look spares the usual process, which has one thread, the listing.
+func (w *walk) look(pid int) error {
 	w.inside = 0
 	n := w.proc.threads(pid)
 	if n == 1 {
@@ -64,8 +82,10 @@ func (w *walk) task(pid, tid int) error {
 	link, err := w.proc.ipcLink(tid)
 	switch {
 	case err == nil:
+		w.seen = true
 		return w.found(pid, tid, link)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		w.seen = true
 		w.unreadable++
 	}
 	return nil
