@@ -59,8 +59,8 @@ func Checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, 
 	began := time.Now()
 	p := newPrelude()
 	var report *CheckpointReport
-	go p.run(ctx, opt.Namespace)
-	defer p.end()
+	go p.run(ctx)
+	defer p.wait()
 	err := opt.Namespace.Run(func() (err error) {
 		report, err = checkpoint(ctx, opt, p)
 		return err
@@ -90,10 +90,11 @@ func checkpointInto(ctx context.Context, dir *images.Dir, opt CheckpointOptions,
 	if err := vacant(dir, opt); err != nil {
 		return nil, err
 	}
-	t, err := p.wait()
+	t, err := newTarget(opt.Namespace, nil)
 	if err != nil {
 		return nil, err
 	}
+	p.wait()
 	if opt.Freeze && t.host {
 		return nil, errors.New("the host's IPC namespace is never frozen: checkpoint it without --freeze")
 	}

@@ -64,8 +64,8 @@ func Complete(ctx context.Context, opt CompleteOptions) (*CompleteReport, error)
 	began := time.Now()
 	p := newPrelude()
 	c := &completion{opt: opt, prelude: p, report: &CompleteReport{Dir: opt.Dir}}
-	go p.run(ctx, opt.Namespace)
-	defer p.end()
+	go p.run(ctx)
+	defer p.wait()
 	if err := opt.Namespace.Run(func() error { return c.run(ctx) }); err != nil {
 		return nil, fmt.Errorf("complete the dump of %s in %s: %w", opt.Namespace, opt.Dir, err)
 	}
@@ -106,9 +106,10 @@ func (c *completion) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.set.Ready()) }() // the directory is closed next
-	if c.target, err = c.prelude.wait(); err != nil {
+	if c.target, err = newTarget(c.opt.Namespace, nil); err != nil {
 		return err
 	}
+	c.prelude.wait()
 	if err := c.verify(ctx); err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func (c *completion) verifyKind(ctx context.Context, k kernel.Kernel, of Kind) e
 	if err != nil {
 		return err
 	}
-	image, err := of.Load(ctx, c.set, c.prelude.owner)
+	image, err := of.Load(ctx, c.set, c.Owner)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
@@ -60,7 +61,7 @@ func (m *meddler) Copy(_ context.Context, _ *kind.Target, k kernel.Kernel, _ *im
 	return nil, call(fn, k)
 }
 
-func (m *meddler) Load(context.Context, *images.Set, kind.Owner) (kind.Image, error) {
+func (m *meddler) Load(context.Context, *images.Set, *nsenter.Owner) (kind.Image, error) {
 	return &meddlerImage{m}, nil
 }
 

@@ -44,8 +44,8 @@ type RestoreOptions struct {
 	InPlace InPlace   // a checkpoint of the namespace itself, "" is InPlaceRefuse
 	Later   Later     // a later checkpoint than the last, "" is LaterRefuse
 
-	openState func() (*state.Dir, error)                         // nil for the usual one
-	identify  func(*nsenter.Namespace) (nsenter.Identity, error) // nil for Identity
+	openState func() (*state.Dir, error) // nil for the usual one
+	identify  identifier                 // nil for Identity
 }
 
 // RestoreReport is what a restore did, or would do.
@@ -105,7 +105,7 @@ func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	r := &restore{opt: opt, prelude: p, begun: make(chan *images.Set, 1)}
 	var beside sync.WaitGroup
 	beside.Go(func() {
-		p.run(ctx, opt.Namespace)
+		p.run(ctx)
 		r.help()
 		if !opt.DryRun {
 			p.sweep()
@@ -113,7 +113,7 @@ func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	})
 	err := opt.Namespace.Run(func() error { return r.run(ctx) })
 	close(r.begun)
-	beside.Wait() // the namespace may be closed after that
+	beside.Wait()
 	if closeErr := p.close(); err == nil {
 		err = closeErr
 	}
@@ -150,9 +150,6 @@ func (o *RestoreOptions) prepare(p *prelude) {
 	}
 	if o.openState != nil {
 		p.openState = o.openState
-	}
-	if o.identify != nil {
-		p.identify = o.identify
 	}
 }
 
@@ -225,20 +222,20 @@ func (r *restore) help() {
 	}
 }
 
-// load checks the images while the prelude looks at the namespace.
-func (r *restore) load(ctx context.Context) error {
+// load looks at the namespace and checks the images, while the prelude puts right
+// what the dead left.
+func (r *restore) load(ctx context.Context) (err error) {
+	if r.target, err = newTarget(r.opt.Namespace, r.opt.identify); err != nil {
+		return err
+	}
 	for _, kind := range r.opt.Kinds {
-		image, err := kind.Load(ctx, r.set, r.prelude.owner)
+		image, err := kind.Load(ctx, r.set, r.Owner)
 		if err != nil {
 			return err
 		}
 		r.images = append(r.images, image)
 	}
-	target, err := r.prelude.wait()
-	if err != nil {
-		return err
-	}
-	r.target = target
+	r.prelude.wait()
 	root, _, err := r.root()
 	if err != nil {
 		return err

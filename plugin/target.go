@@ -24,7 +24,12 @@ type target struct {
 	still  atomic.Bool // tasks are stopped by us
 }
 
-func newTarget(ns *nsenter.Namespace, identify func(*nsenter.Namespace) (nsenter.Identity, error)) (*target, error) {
+// identifier tells what names a namespace; tests have one of their own.
+type identifier func(*nsenter.Namespace) (nsenter.Identity, error)
+
+// newTarget looks at the namespace from outside: at nothing that the prelude may
+// be putting back. nil identifies it by Identity.
+func newTarget(ns *nsenter.Namespace, identify identifier) (*target, error) {
 	owner, err := ns.Owner()
 	if err != nil {
 		return nil, err
@@ -58,7 +63,10 @@ func (t *target) root() (uid, gid uint32, err error) {
 	return uid, gid, nil
 }
 
-func sourceOf(ns *nsenter.Namespace, identify func(*nsenter.Namespace) (nsenter.Identity, error)) (images.Source, error) {
+func sourceOf(ns *nsenter.Namespace, identify identifier) (images.Source, error) {
+	if identify == nil {
+		identify = (*nsenter.Namespace).Identity
+	}
 	id, err := identify(ns)
 	if err != nil {
 		return images.Source{}, err

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
@@ -97,7 +98,7 @@ func (s *survey) Copy(_ context.Context, _ *kind.Target, _ kernel.Kernel, stage 
 }
 
 // Load implements kind.Kind.
-func (Kind) Load(_ context.Context, set *images.Set, _ kind.Owner) (kind.Image, error) {
+func (Kind) Load(_ context.Context, set *images.Set, _ *nsenter.Owner) (kind.Image, error) {
 	file, _, err := set.Open(images.VarKind)
 	if err != nil {
 		return nil, err

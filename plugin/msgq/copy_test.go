@@ -216,7 +216,7 @@ func TestSize(t *testing.T) {
 		t.Errorf("live: %+v, want %+v", got, want)
 	}
 	set := w.mustSave()
-	if got := must(Kind{}.Load(ctx, set, w.owner)).Size(); got != want {
+	if got := must(Kind{}.Load(ctx, set, w.Owner)).Size(); got != want {
 		t.Errorf("in the image: %+v, want %+v", got, want)
 	}
 	w.Done = &kind.Progress{}

@@ -244,7 +244,7 @@ func TestCancelled(t *testing.T) {
 	if _, err := w.save(); !errors.Is(err, reason) {
 		t.Errorf("copy: %v, want the reason", err)
 	}
-	if _, err := (Kind{}).Load(ctx, set, w.owner); !errors.Is(err, reason) {
+	if _, err := (Kind{}).Load(ctx, set, w.Owner); !errors.Is(err, reason) {
 		t.Errorf("load: %v, want the reason", err)
 	}
 }

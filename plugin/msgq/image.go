@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
@@ -52,7 +53,7 @@ type source struct {
 }
 
 // Load implements kind.Kind.
-func (of Kind) Load(ctx context.Context, set *images.Set, owner kind.Owner) (kind.Image, error) {
+func (of Kind) Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (kind.Image, error) {
 	file, size, err := set.Open(images.MsgKind)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &image{chosen: of.chosen}, nil
@@ -142,16 +143,12 @@ func valid(q *images.Queue) error {
 }
 
 // complete checks what concerns more than one queue, and the owners.
-func (img *image) complete(ownerOf kind.Owner) error {
+func (img *image) complete(owner *nsenter.Owner) error {
 	if r, first := img.twice(func(r *record) uint32 { return r.ID }, false); r != nil {
 		return img.fault(r, "queue id %d stands at offset %d already", r.ID, first)
 	}
 	if r, first := img.twice(func(r *record) uint32 { return r.Key }, true); r != nil {
 		return img.fault(r, "queue key %#x stands at offset %d already", r.Key, first)
-	}
-	owner, err := ownerOf()
-	if err != nil {
-		return err
 	}
 	for i := range img.records {
 		r := &img.records[i]

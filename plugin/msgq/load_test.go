@@ -65,7 +65,7 @@ func TestLoadOfNothing(t *testing.T) {
 	if err := os.Remove(set.Path(images.MsgKind)); err != nil {
 		t.Fatal(err)
 	}
-	img, err := Kind{}.Load(ctx, set, w.owner)
+	img, err := Kind{}.Load(ctx, set, w.Owner)
 	check0(t, err)
 	if img.Size() != (kind.Size{}) {
 		t.Errorf("%+v, want nothing", img.Size())
@@ -184,7 +184,7 @@ func TestLargeImageIsCutOff(t *testing.T) {
 	set := imageOf(t, boxes...)
 	path := set.Path(images.MsgKind)
 	size := must(os.Stat(path)).Size()
-	img := must(Kind{}.Load(ctx, set, memoryWorld(t).owner)).(*image)
+	img := must(Kind{}.Load(ctx, set, memoryWorld(t).Owner)).(*image)
 	for _, length := range []int64{8, img.records[0].offset + 20, size / 2, img.records[1].offset, img.records[1].offset + 20, size - 1} {
 		w := memoryWorld(t)
 		set := imageOf(t, boxes...)

@@ -48,8 +48,6 @@ func linuxWorld(t testing.TB) *world {
 	return newWorld(t, linux.NewSpace(ns, owner), ns, owner, nil)
 }
 
-func (w *world) owner() (*nsenter.Owner, error) { return w.Owner, nil }
-
 func newWorld(t testing.TB, space kernel.Space, ns *nsenter.Namespace, owner *nsenter.Owner, mem *memkernel.Space) *world {
 	w := &world{t: t, mem: mem, Target: &kind.Target{Space: space, Owner: owner, Limits: limits.NewKeeper(ns, space)}}
 	w.Limits.Unshared()

@@ -90,7 +90,7 @@ func (r *restoring) inside(k kernel.Kernel) error {
 }
 
 func (r *restoring) prepare(k kernel.Kernel) error {
-	img, err := Kind{}.Load(ctx, r.set, r.owner)
+	img, err := Kind{}.Load(ctx, r.set, r.Owner)
 	if err != nil {
 		return err
 	}

@@ -36,10 +36,6 @@ type Target struct {
 	Walker func(walking time.Duration) kernel.Walker
 }
 
-// Owner gives the user namespace that owns the target. It may have to wait for
-// it: read the image first.
-type Owner func() (*nsenter.Owner, error)
-
 // Kind is one kind of IPC objects, with the image file that holds it.
 type Kind interface {
 	// Name is the kind's name in reports and in the JSON file.
@@ -50,8 +46,8 @@ type Kind interface {
 	// Survey reads the state of all objects, without their content.
 	Survey(t *Target, k kernel.Kernel) (Survey, error)
 	// Load checks the kind's image whole, and changes nothing. A missing file
-	// is an image without objects.
-	Load(ctx context.Context, set *images.Set, owner Owner) (Image, error)
+	// is an image without objects. owner is the user namespace that owns the target.
+	Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (Image, error)
 }
 
 // Survey is the state of all objects of a kind at one moment.
