@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,9 @@ import (
 
 // PieceSize is how much of a file a Part reads at once.
 const PieceSize = 128 << 10
+
+// WholeSize is how much of a file may be held in memory whole.
+const WholeSize = 2 << 20
 
 // A Part holds some pieces. In front of each is room for what the piece before
 // ended with: the first part of a message.
@@ -80,20 +84,28 @@ func (t *Part) Ahead() {
 	}
 }
 
-// Whole reads the part at once: all of it, if it is no longer than PieceSize.
-// What it returns is valid until Close.
+// Whole reads the part at once, if it is no longer than WholeSize. What it returns
+// is valid until Close.
 func (t *Part) Whole() ([]byte, error) {
-	if t.from == t.to {
-		return nil, nil
+	size := int(t.to - t.from)
+	data := t.room(size)
+	n, err := t.src.ReadAt(data, t.from)
+	if n < size {
+		return nil, fmt.Errorf("%d of %d bytes: %w", n, size, shortRead(err))
 	}
-	p, err := t.take()
-	if err != nil {
-		return nil, err
+	return data, nil
+}
+
+// room returns memory for what Whole reads.
+func (t *Part) room(size int) []byte {
+	if size <= PieceSize {
+		p := pieces.Get().(*piece)
+		t.pieces[0] = p
+		return p.memory[partRoom : partRoom+size]
 	}
-	if int64(p.n) < t.to-t.from {
-		return nil, fmt.Errorf("%d of %d bytes: %w", p.n, t.to-t.from, shortRead(p.err))
-	}
-	return p.memory[partRoom : partRoom+p.n], nil
+	t.long = longs.Get().(*[]byte)
+	*t.long = slices.Grow((*t.long)[:0], size)[:size]
+	return *t.long
 }
 
 // shortRead is the error of a read that gave less than a file should hold.
@@ -281,6 +293,14 @@ func (t *Part) join(rest, more []byte) []byte {
 	if t.long == nil {
 		t.long = longs.Get().(*[]byte)
 	}
-	*t.long = append(append((*t.long)[:0], rest...), more...)
+	long := *t.long
+	if len(rest) == 0 || cap(long) == 0 || &rest[0] != &long[:1][0] { // else it is there
+		long = append(long[:0], rest...)
+	}
+	long = long[:len(rest)]
+	if whole := len(rest) + len(more); whole > cap(long) {
+		long = slices.Grow(long, max(whole, 2*cap(long))-len(rest)) // append would grow by a quarter
+	}
+	*t.long = append(long, more...)
 	return *t.long
 }

@@ -132,7 +132,7 @@ func TestWhole(t *testing.T) {
 		data, err := p.Whole()
 		return bytes.Clone(data), err
 	}
-	for _, size := range []int64{0, 1, images.PieceSize} {
+	for _, size := range []int64{0, 1, images.PieceSize, images.PieceSize + 1, images.WholeSize} {
 		data := pattern(int(size))
 		if got, err := whole(bytes.NewReader(data), size); !bytes.Equal(got, data) || err != nil {
 			t.Errorf("%d bytes: %d, %v", size, len(got), err)

@@ -41,15 +41,15 @@ type record struct {
 // end is the offset of what follows the queue in the image.
 func (r *record) end() int64 { return r.offset + r.length }
 
-// source gives parts of the file. A small one is read once and kept. A larger one
-// is read twice: checked whole first, then again while the queues are filled, and
-// what is read again is checked again. To read twice into the same memory costs
-// less than to touch fresh memory.
+// source gives parts of the file. One of up to images.WholeSize is read once and
+// kept. A larger one is read twice: checked whole first, then again while the
+// queues are filled, and what is read again is checked again. To read twice into
+// the same memory costs less than to touch much fresh memory.
 type source struct {
 	path string
 	file *os.File     // nil without one
 	part *images.Part // the whole file, while it is needed
-	data []byte       // its bytes, of a small one
+	data []byte       // its bytes, where they are kept
 }
 
 // Load implements kind.Kind.
@@ -228,7 +228,7 @@ func (img *image) Close() error {
 // whole reads the file for the first time, until checked is called.
 func (s *source) whole(size int64) (r *images.Reader, err error) {
 	s.part = images.NewPart(s.file, 0, size)
-	if size > images.PieceSize {
+	if size > images.WholeSize {
 		s.part.Ahead()
 		return images.NewPartReader(s.path, s.part)
 	}
@@ -238,7 +238,7 @@ func (s *source) whole(size int64) (r *images.Reader, err error) {
 	return images.NewBytesReader(s.path, s.data)
 }
 
-// checked keeps the memory of a small file alone.
+// checked gives back the memory, unless the file is kept in it.
 func (s *source) checked() {
 	if s.data == nil {
 		s.release()
@@ -289,6 +289,15 @@ func (c *cursor) at(r *record, end int64) (*images.Reader, error) {
 		return nil, s.altered(r)
 	}
 	return &c.reader, nil
+}
+
+// unaltered tells whether the messages that were read again are those that were
+// checked. What was kept in memory was not read again.
+func (c *cursor) unaltered(r *record) error {
+	if c.source.data == nil && c.reader.Sum() != r.sum {
+		return c.source.altered(r)
+	}
+	return nil
 }
 
 func (c *cursor) open(from, end int64) {

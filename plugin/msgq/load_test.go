@@ -147,7 +147,7 @@ func TestLargeImageIsCheckedAgain(t *testing.T) {
 	set := imageOf(t, boxes...)
 	path := set.Path(images.MsgKind)
 	whole := must(os.ReadFile(path))
-	if len(whole) <= images.PieceSize {
+	if len(whole) <= images.WholeSize {
 		t.Fatalf("the image is of %d bytes only", len(whole))
 	}
 	w := memoryWorld(t)

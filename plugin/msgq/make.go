@@ -226,8 +226,8 @@ func (f *filler) fill(k kernel.Kernel, s *step) error {
 			sent++
 		}
 	}
-	if messages.Sum() != s.sum {
-		return f.cursor.source.altered(s.record)
+	if err := f.cursor.unaltered(s.record); err != nil {
+		return err
 	}
 	if s.QNum > 0 {
 		s.lspid = ownPID
