@@ -14,6 +14,9 @@ import (
 // temporaries, complete and on the disk before the first gets its name; Commit
 // names them in an order in which no moment leaves files that pass for a
 // checkpoint and are none.
+//
+// Until then they are the writer's alone: what is in them may yet turn out not to
+// be what the namespace held, and to be nothing that its root may read.
 type Stage struct {
 	dir      *Dir
 	n        uint32
@@ -49,12 +52,6 @@ func (s *Stage) create(kind, name string) (*StageFile, error) {
 	}
 	f := &StageFile{file: os.NewFile(uintptr(fd), s.dir.join(temp)), kind: kind, name: name}
 	s.files = append(s.files, f)
-	if os.Geteuid() != 0 || s.uid == 0 && s.gid == 0 && os.Getegid() == 0 {
-		return f, nil // nobody but root can give files away
-	}
-	if err := f.file.Chown(s.uid, s.gid); err != nil {
-		return nil, fmt.Errorf("give the image to the root of its user namespace: %w", err)
-	}
 	return f, nil
 }
 
@@ -74,6 +71,17 @@ func (f *StageFile) WriteSummed(b []byte, from int, sum uint32) error {
 	}
 	f.crc = join(Checksum(f.crc, b[:from]), sum, n-from)
 	f.size += int64(n)
+	return nil
+}
+
+// give makes the file its owner's.
+func (s *Stage) give(f *StageFile) error {
+	if os.Geteuid() != 0 || s.uid == 0 && s.gid == 0 && os.Getegid() == 0 {
+		return nil // nobody but root can give files away
+	}
+	if err := f.file.Chown(s.uid, s.gid); err != nil {
+		return fmt.Errorf("give the image to the root of its user namespace: %w", err)
+	}
 	return nil
 }
 
@@ -109,7 +117,7 @@ func (s *Stage) addManifest(manifest *Manifest, details map[string]Details) erro
 	return WriteManifest(f, manifest, details)
 }
 
-// Commit brings the files to the disk and gives them their names: the objects'
+// Commit gives the files to their owner, brings them to the disk and gives them their names: the objects'
 // files, then ipcns-var, then the JSON file, which Describe has written. What the
 // directory held of this number is removed between the two steps, ipcns-var and
 // the JSON file first, without which neither CRIU nor ipc-cr takes the rest for a
@@ -119,6 +127,9 @@ func (s *Stage) addManifest(manifest *Manifest, details map[string]Details) erro
 // one.
 func (s *Stage) Commit() error {
 	for _, f := range s.files {
+		if err := s.give(f); err != nil {
+			return err
+		}
 		if err := f.finish(); err != nil {
 			return fmt.Errorf("write to the disk: %w", err)
 		}
@@ -193,10 +204,11 @@ func namingRank(f *StageFile) int {
 	return 0
 }
 
-// Discard removes the temporaries. It does nothing after a Commit that
-// succeeded.
+// Discard removes the temporaries, and empties them for whoever has one open. It
+// does nothing after a Commit that succeeded.
 func (s *Stage) Discard() {
 	for _, f := range s.files {
+		_ = f.file.Truncate(0)
 		_ = f.file.Close()
 		_ = unix.Unlinkat(s.dir.fd(), f.name+tempSuffix, 0)
 	}

@@ -3,6 +3,7 @@ package images_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,6 +51,35 @@ func TestFilesBelongToTheGivenRoot(t *testing.T) {
 		if stat := info.Sys().(*syscall.Stat_t); info.Mode() != 0o600 || stat.Uid != 100000 || stat.Gid != 100001 {
 			t.Errorf("%s: mode %v, owner %d:%d", name, info.Mode(), stat.Uid, stat.Gid)
 		}
+	}
+}
+
+// What is written may turn out to be nothing that the namespace's root may read.
+func TestUncommittedIsTheWritersAlone(t *testing.T) {
+	nstest.Require(t, "root")
+	dir := newDir(t)
+	stage := dir.Stage(1, 100000, 100001)
+	if err := errors.Join(generation(1).files(stage), stage.Describe(generation(1).manifest(1), nil)); err != nil {
+		t.Fatal(err)
+	}
+	var held []*os.File
+	for _, name := range listing(t, dir.Path()) {
+		file := must[*os.File](t)(os.Open(filepath.Join(dir.Path(), name)))
+		defer file.Close()
+		held = append(held, file)
+		info := must[os.FileInfo](t)(file.Stat())
+		if stat := info.Sys().(*syscall.Stat_t); info.Mode() != 0o600 || stat.Uid != 0 || stat.Gid != uint32(os.Getegid()) || info.Size() == 0 {
+			t.Errorf("%s: mode %v, owner %d:%d, %d bytes", name, info.Mode(), stat.Uid, stat.Gid, info.Size())
+		}
+	}
+	stage.Discard()
+	for _, file := range held {
+		if rest := must[[]byte](t)(io.ReadAll(file)); len(rest) > 0 {
+			t.Errorf("%s: %d bytes are left for who has it open", file.Name(), len(rest))
+		}
+	}
+	if len(held) != 3 {
+		t.Errorf("%d files, want 3", len(held))
 	}
 }
 

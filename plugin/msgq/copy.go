@@ -119,6 +119,9 @@ type copier struct {
 	writer  writer
 	block   *images.Block
 	details details
+
+	sample   sample
+	unpolled int // bytes since the last look at the context
 }
 
 func (c *copier) work(k kernel.Kernel, s share) error {
@@ -185,6 +188,9 @@ func (c *copier) messages(q *kernel.Queue) (err error) {
 // context.
 const pollEvery = 32
 
+// pollBytes is how many bytes of them are copied between two looks.
+const pollBytes = 16 << 20
+
 func (c *copier) message(q *kernel.Queue, size *sizer, index int) error {
 	if err := c.poll(q, index); err != nil {
 		return err
@@ -193,6 +199,7 @@ func (c *copier) message(q *kernel.Queue, size *sizer, index int) error {
 		n, err := c.k.Copy(q.ID, c.block.Room(size.next()), index)
 		if err == nil {
 			c.block.Message(n)
+			c.unpolled += n
 			size.took(n, index)
 			return nil
 		}

@@ -70,7 +70,7 @@ func (c *copier) along(q *kernel.Queue, walk kernel.Walk) error {
 	if err := walk.Begin(q); err != nil {
 		return walkError{err}
 	}
-	sample := newSample(q)
+	c.sample.begin(q)
 	for index := range int(q.QNum) {
 		if err := c.poll(q, index); err != nil {
 			return err
@@ -83,10 +83,11 @@ func (c *copier) along(q *kernel.Queue, walk kernel.Walk) error {
 		if err := walk.Read(room); err != nil {
 			return walkError{err}
 		}
-		if err := sample.check(c.k, room, index); err != nil {
+		if err := c.sample.check(c.k, room, index); err != nil {
 			return c.disagrees(q, index, err)
 		}
 		c.block.Message(size)
+		c.unpolled += size
 		if c.block, err = c.writer.full(c.block); err != nil {
 			return err
 		}
@@ -108,9 +109,10 @@ func (c *copier) disagrees(q *kernel.Queue, index int, err error) error {
 
 // poll looks at the context now and then.
 func (c *copier) poll(q *kernel.Queue, index int) error {
-	if index%pollEvery != 0 {
+	if index%pollEvery != 0 && c.unpolled < pollBytes {
 		return nil
 	}
+	c.unpolled = 0
 	if err := context.Cause(c.ctx); err != nil {
 		return fmt.Errorf("%s: copy message %d of %d: %w", name(q), index, q.QNum, err)
 	}
@@ -122,29 +124,34 @@ const sampleBytes = 1 << 20
 
 // sample compares some messages of a walk with what MSG_COPY gives: the first, the
 // last, and three in between. MSG_COPY walks to each of them, two and a half
-// times the queue in all.
+// times the queue in all. The first is compared whatever its length, because who
+// may not read the queue must be refused; where msgmax was lowered below it, one
+// that comes later.
 type sample struct {
-	id    int32
-	last  int
-	spare int // bytes
-	buf   []byte
+	id     int32
+	last   int
+	spare  int // bytes
+	proved int // messages that were the same
+	buf    []byte
 }
 
-func newSample(q *kernel.Queue) *sample {
-	return &sample{id: q.ID, last: int(q.QNum) - 1, spare: sampleBytes}
+func (s *sample) begin(q *kernel.Queue) {
+	*s = sample{id: q.ID, last: int(q.QNum) - 1, spare: sampleBytes, buf: s.buf}
 }
 
 func (s *sample) due(index int) bool {
-	return index == 0 || index == s.last || index == s.last/4 || index == s.last/2 || index == s.last/4*3
+	if s.proved == 0 && index&(index-1) == 0 { // the ones before were all too long
+		return true
+	}
+	return index == s.last || index == s.last/4 || index == s.last/2 || index == s.last/4*3
 }
 
 var errSample = errors.New("the walk and MSG_COPY gave different messages")
 
 func (s *sample) check(k kernel.Kernel, message []byte, index int) error {
-	if !s.due(index) || len(message) > s.spare {
+	if !s.due(index) || s.proved > 0 && len(message) > s.spare {
 		return nil
 	}
-	s.spare -= len(message)
 	if cap(s.buf) < len(message) {
 		s.buf = make([]byte, len(message))
 	}
@@ -157,5 +164,7 @@ func (s *sample) check(k kernel.Kernel, message []byte, index int) error {
 	case kernel.HeaderLen+n != len(message) || !bytes.Equal(s.buf[:len(message)], message):
 		return errSample
 	}
+	s.proved++
+	s.spare -= len(message)
 	return nil
 }

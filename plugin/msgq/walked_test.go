@@ -107,7 +107,7 @@ func (f *trick) Begin(q *kernel.Queue) error {
 }
 
 func (f *trick) Next() (int, error) {
-	f.buf = make([]byte, 1<<20)
+	f.buf = make([]byte, 2*sampleBytes)
 	n, err := f.k.Copy(f.q.ID, f.buf, f.next)
 	f.buf = f.buf[:kernel.HeaderLen+n]
 	return n, errors.Join(err, f.fails("Next"))
@@ -185,6 +185,40 @@ func TestWalkOfAnUnreadableQueue(t *testing.T) {
 	_, err := w.save()
 	if !errors.Is(err, unix.EACCES) || errors.Is(err, kind.ErrWalk) || !strings.Contains(err.Error(), "CAP_IPC_OWNER") {
 		t.Errorf("%v, want EACCES and what helps", err)
+	}
+}
+
+// A message that is too long for the sample is compared all the same if it is the
+// first, and permission is asked for.
+func TestWalkOfLongMessages(t *testing.T) {
+	long := func(f *trick) *world {
+		w := memoryWorld(t)
+		w.put(newBox(4, 4, many(8, sampleBytes+100)...).with(func(b *box) { b.QBytes = 16 << 20 }))
+		w.look(func(k kernel.Kernel) { check0(t, k.SetSysctl(msgmax, 4*sampleBytes)) })
+		f.w, w.Walker = w, always(f)
+		return w
+	}
+	w := long(&trick{wrong: -1})
+	w.mem.Fail = nthOf("Copy", 1, unix.EACCES)
+	if _, err := w.save(); !errors.Is(err, unix.EACCES) || errors.Is(err, kind.ErrWalk) {
+		t.Errorf("unreadable: %v, want EACCES", err)
+	}
+	if _, err := long(&trick{wrong: 0}).save(); !errors.Is(err, kind.ErrWalk) {
+		t.Errorf("the first is wrong: %v, want ErrWalk", err)
+	}
+	w = long(&trick{wrong: 2}) // msgmax was lowered below the first two that are asked for
+	asked := 0
+	w.mem.Fail = func(call string, _ int) error {
+		if call == "Copy" {
+			asked++
+		}
+		if call == "Copy" && asked <= 2 {
+			return unix.EINVAL
+		}
+		return nil
+	}
+	if _, err := w.save(); !errors.Is(err, kind.ErrWalk) {
+		t.Errorf("the third is wrong: %v, want ErrWalk", err)
 	}
 }
 

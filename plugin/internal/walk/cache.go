@@ -3,6 +3,7 @@ package walk
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -57,7 +58,7 @@ func withTypes(dir *state.Dir, use func(*kernelTypes) error) error {
 func cacheName() string {
 	notes, err := os.ReadFile("/sys/kernel/notes")
 	var uts unix.Utsname
-	if err != nil || len(notes) == 0 || unix.Uname(&uts) != nil {
+	if err != nil || !hasBuildID(notes) || unix.Uname(&uts) != nil {
 		return ""
 	}
 	sum := sha256.New()
@@ -65,6 +66,26 @@ func cacheName() string {
 	sum.Write(uts.Release[:])
 	sum.Write(uts.Version[:])
 	return cachePrefix + hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// hasBuildID looks for the note of the linker's --build-id in notes of elf(5): two
+// kernels that were built without may have all others in common.
+func hasBuildID(notes []byte) bool {
+	const head, buildID = 12, 3 // NT_GNU_BUILD_ID
+	aligned := func(n uint32) int { return (int(n) + 3) &^ 3 }
+	for len(notes) >= head {
+		name, desc := binary.NativeEndian.Uint32(notes), binary.NativeEndian.Uint32(notes[4:])
+		kind, rest := binary.NativeEndian.Uint32(notes[8:]), notes[head:]
+		whole := aligned(name) + aligned(desc)
+		if whole > len(rest) {
+			return false
+		}
+		if kind == buildID && string(rest[:name]) == "GNU\x00" && desc > 0 {
+			return true
+		}
+		notes = rest[whole:]
+	}
+	return false
 }
 
 func readCache(dir *state.Dir, name string) (*btf.Spec, error) {

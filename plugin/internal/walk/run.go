@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"structs"
@@ -36,6 +37,9 @@ func testRun(prog int, context *uint32) error {
 	runtime.KeepAlive(context)
 	if errno != 0 {
 		return os.NewSyscallError("bpf BPF_PROG_TEST_RUN", errno)
+	}
+	if attr.retval != 0 {
+		return fmt.Errorf("bpf BPF_PROG_TEST_RUN: the program returned %d", attr.retval)
 	}
 	return nil
 }

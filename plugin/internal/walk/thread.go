@@ -44,7 +44,7 @@ func (t *thread) Begin(q *kernel.Queue) error {
 	s := t.slot
 	s.Id, s.Index, s.Qnum, s.Cbytes = q.ID, uint32(q.ID)&t.program.indexes, q.QNum, q.CBytes
 	s.PageSize = uint32(os.Getpagesize())
-	s.Stage, s.Fault = stageBegin, 0
+	s.Stage, s.Fault, s.Filled = stageBegin, 0, 0
 	return t.run()
 }
 
@@ -125,7 +125,7 @@ func (t *thread) run() error {
 		t.slot.Filled = 0
 		return Fault(t.slot.Fault)
 	}
-	if int(t.slot.Filled) > len(t.slot.Window) {
+	if t.slot.Stage == stageBegin || int(t.slot.Filled) > len(t.slot.Window) {
 		return errWindow
 	}
 	return nil
