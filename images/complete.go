@@ -52,6 +52,9 @@ func (s *Stage) CommitManifest(manifest *Manifest, details map[string]Details) e
 		return err
 	}
 	f := s.files[len(s.files)-1]
+	if err := s.give(f); err != nil {
+		return err
+	}
 	if err := f.file.Close(); err != nil {
 		return fmt.Errorf("write %s: %w", s.dir.join(f.name), err)
 	}

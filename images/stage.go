@@ -117,11 +117,11 @@ func (s *Stage) addManifest(manifest *Manifest, details map[string]Details) erro
 	return WriteManifest(f, manifest, details)
 }
 
-// Commit gives the files to their owner, brings them to the disk and gives them their names: the objects'
-// files, then ipcns-var, then the JSON file, which Describe has written. What the
-// directory held of this number is removed between the two steps, ipcns-var and
-// the JSON file first, without which neither CRIU nor ipc-cr takes the rest for a
-// checkpoint.
+// Commit gives the files to their owner, brings them to the disk and gives them
+// their names: the objects' files, then ipcns-var, then the JSON file, which
+// Describe has written. What the directory held of this number is removed before
+// the first gets its name, ipcns-var and the JSON file first, without which neither
+// CRIU nor ipc-cr takes the rest for a checkpoint.
 //
 // After an error the directory holds the old checkpoint, or none that passes for
 // one.

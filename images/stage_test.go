@@ -54,6 +54,18 @@ func TestFilesBelongToTheGivenRoot(t *testing.T) {
 	}
 }
 
+func TestJSONFileAloneBelongsToTheGivenRoot(t *testing.T) {
+	nstest.Require(t, "root")
+	dir := newDir(t)
+	if err := dir.Stage(1, 100000, 100001).CommitManifest(generation(1).manifest(1), nil); err != nil {
+		t.Fatal(err)
+	}
+	info := must[os.FileInfo](t)(os.Stat(filepath.Join(dir.Path(), images.ManifestName(1))))
+	if stat := info.Sys().(*syscall.Stat_t); info.Mode() != 0o600 || stat.Uid != 100000 || stat.Gid != 100001 {
+		t.Errorf("mode %v, owner %d:%d", info.Mode(), stat.Uid, stat.Gid)
+	}
+}
+
 // What is written may turn out to be nothing that the namespace's root may read.
 func TestUncommittedIsTheWritersAlone(t *testing.T) {
 	nstest.Require(t, "root")

@@ -2,6 +2,7 @@ package msgq
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math"
@@ -243,6 +244,27 @@ func TestCopyErrors(t *testing.T) {
 		if !errors.Is(err, errno) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "queue 5 (key 0x5): copy message 1 of 3") {
 			t.Errorf("%v: %v, want the message and %q", errno, err, says)
 		}
+	}
+}
+
+// Who ends a copy of long messages need not wait for pollEvery of them.
+func TestLongMessagesAreStopped(t *testing.T) {
+	w := memoryWorld(t)
+	w.put(newBox(1, 1, many(5, pollBytes/2)...).with(func(b *box) { b.QBytes = 5 * pollBytes }))
+	stop, cancel := context.WithCancel(t.Context())
+	copies := 0
+	w.mem.Fail = func(call string, _ int) error {
+		if call == "Copy" {
+			copies++
+			cancel()
+		}
+		return nil
+	}
+	before := ctx
+	ctx = stop
+	defer func() { ctx = before }()
+	if _, err := w.save(); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v after %d copies, want it canceled", err, copies)
 	}
 }
 
