@@ -1,7 +1,6 @@
 package images
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 )
@@ -19,13 +18,13 @@ const (
 // FileName returns the name of the image of a kind for namespace number n:
 // "ipcns-msg-1.img".
 func FileName(kind string, n uint32) string {
-	return fmt.Sprintf("%s-%d.img", kind, n)
+	return kind + "-" + strconv.FormatUint(uint64(n), 10) + ".img"
 }
 
 // ManifestName returns the name of the JSON file of namespace number n:
 // "ipc-cr-1.json".
 func ManifestName(n uint32) string {
-	return fmt.Sprintf("ipc-cr-%d.json", n)
+	return "ipc-cr-" + strconv.FormatUint(uint64(n), 10) + ".json"
 }
 
 // ParseManifestName returns the number in the base name of a JSON file. ok is

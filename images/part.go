@@ -2,8 +2,6 @@ package images
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
 	"io"
 	"runtime"
 	"slices"
@@ -15,8 +13,8 @@ import (
 // PieceSize is how much of a file a Part reads at once.
 const PieceSize = 128 << 10
 
-// WholeSize is how much of a file may be held in memory whole.
-const WholeSize = 2 << 20
+// KeptSize is how long a Part can be that Keep keeps in memory.
+const KeptSize = 8 << 20
 
 // A Part holds some pieces. In front of each is room for what the piece before
 // ended with: the first part of a message.
@@ -42,17 +40,22 @@ type Part struct {
 	err     error // of the last of them
 	quit    bool
 	helper  sync.WaitGroup
-	pieces  [partPieces]*piece
-	long    *[]byte // what is longer than a piece, joined; nil before the first
+	pieces  []piece // that take turns, or all where they are kept
+	kept    []byte  // all of the part, nil where it is not kept
+	long    *[]byte // of kept, or what is longer than a piece, joined; nil before the first
 }
 
-// piece is one of the memories that take turns.
+// piece is a part of a file in memory.
 type piece struct {
-	memory [partRoom + PieceSize]byte
+	memory []byte      // for its bytes
+	turn   *turnMemory // that it is in, nil where pieces are kept
 	n      int
 	err    error
 	state  atomic.Int32
 }
+
+// turnMemory is memory of a piece that takes turns.
+type turnMemory [partRoom + PieceSize]byte
 
 // States of a piece.
 const (
@@ -63,16 +66,39 @@ const (
 
 // Memory is used again: to touch fresh memory costs more than to read into it.
 var (
-	pieces = sync.Pool{New: func() any { return new(piece) }}
-	longs  = sync.Pool{New: func() any { return new([]byte) }}
+	turnMemories = sync.Pool{New: func() any { return new(turnMemory) }}
+	longs        = sync.Pool{New: func() any { return new([]byte) }}
 )
 
 // NewPart returns the part of src between two offsets. Close must be called.
 func NewPart(src io.ReaderAt, from, to int64) *Part {
 	t := &Part{src: src, from: from, to: to}
 	t.changed = sync.NewCond(&t.mu)
+	t.pieces = make([]piece, min(t.count(), partPieces))
 	return t
 }
+
+// Keep keeps all that is read in memory, one behind the other, until Close, if the
+// part is no longer than KeptSize; it tells whether. Nothing is copied then, and
+// Kept has the bytes. It must come before everything else.
+func (t *Part) Keep() bool {
+	size := t.to - t.from
+	if size > KeptSize {
+		return false
+	}
+	t.long = longs.Get().(*[]byte)
+	*t.long = slices.Grow((*t.long)[:0], int(size))[:size]
+	t.kept, t.pieces = *t.long, make([]piece, t.count())
+	for i := range t.pieces {
+		from := i * PieceSize
+		t.pieces[i].memory = t.kept[from:min(from+PieceSize, int(size))]
+	}
+	return true
+}
+
+// Kept returns the whole part when all of it was read, and Keep was called and said
+// yes. It is valid until Close.
+func (t *Part) Kept() []byte { return t.kept }
 
 // Ahead lets another thread read as well: whoever comes to a piece first reads
 // it. Two threads read twice as fast as one from memory that no cache holds, and
@@ -84,38 +110,6 @@ func (t *Part) Ahead() {
 	}
 }
 
-// Whole reads the part at once, if it is no longer than WholeSize. What it returns
-// is valid until Close.
-func (t *Part) Whole() ([]byte, error) {
-	size := int(t.to - t.from)
-	data := t.room(size)
-	n, err := t.src.ReadAt(data, t.from)
-	if n < size {
-		return nil, fmt.Errorf("%d of %d bytes: %w", n, size, shortRead(err))
-	}
-	return data, nil
-}
-
-// room returns memory for what Whole reads.
-func (t *Part) room(size int) []byte {
-	if size <= PieceSize {
-		p := pieces.Get().(*piece)
-		t.pieces[0] = p
-		return p.memory[partRoom : partRoom+size]
-	}
-	t.long = longs.Get().(*[]byte)
-	*t.long = slices.Grow((*t.long)[:0], size)[:size]
-	return *t.long
-}
-
-// shortRead is the error of a read that gave less than a file should hold.
-func shortRead(err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF // the file has shrunk
-	}
-	return err
-}
-
 // Close ends the reading. What the reader was given is no longer valid.
 func (t *Part) Close() {
 	t.mu.Lock()
@@ -123,9 +117,9 @@ func (t *Part) Close() {
 	t.changed.Broadcast()
 	t.mu.Unlock()
 	t.helper.Wait()
-	for _, p := range t.pieces {
-		if p != nil {
-			pieces.Put(p)
+	for i := range t.pieces {
+		if turn := t.pieces[i].turn; turn != nil {
+			turnMemories.Put(turn)
 		}
 	}
 	if t.long != nil {
@@ -165,30 +159,30 @@ func (t *Part) claim() (number int, ok bool) {
 	return t.begin()
 }
 
-func (t *Part) free(number int) bool {
-	p := t.pieces[number%partPieces]
-	return p == nil || p.state.Load() == pieceFree
-}
+func (t *Part) piece(number int) *piece { return &t.pieces[number%len(t.pieces)] }
+
+func (t *Part) free(number int) bool { return t.piece(number).state.Load() == pieceFree }
 
 func (t *Part) begin() (number int, ok bool) {
 	number = t.claimed
 	if t.quit || number == t.count() || !t.free(number) {
 		return 0, false
 	}
-	p := &t.pieces[number%partPieces]
-	if *p == nil {
-		*p = pieces.Get().(*piece)
+	p := t.piece(number)
+	if p.memory == nil {
+		p.turn = turnMemories.Get().(*turnMemory)
+		p.memory = p.turn[partRoom:]
 	}
-	(*p).state.Store(pieceReading)
+	p.state.Store(pieceReading)
 	t.claimed++
 	return number, true
 }
 
 func (t *Part) read(number int) {
-	p := t.pieces[number%partPieces]
+	p := t.piece(number)
 	offset := t.from + int64(number)*PieceSize
 	size := int(min(PieceSize, t.to-offset))
-	p.n, p.err = t.src.ReadAt(p.memory[partRoom:partRoom+size], offset)
+	p.n, p.err = t.src.ReadAt(p.memory[:size], offset)
 	if p.n == size {
 		p.err = nil
 	}
@@ -222,7 +216,7 @@ func (t *Part) last() *piece {
 	if t.claimed < t.taken {
 		return nil
 	}
-	return t.pieces[(t.taken-1)%partPieces]
+	return t.piece(t.taken - 1)
 }
 
 // patience is how long await looks without a pause: the other thread mostly needs
@@ -265,26 +259,36 @@ func (r *Reader) fillPart(n int) error {
 		if r.left >= 0 {
 			r.left = max(r.left-int64(p.n), 0)
 		}
-		if from := partRoom - len(rest); from >= 0 && n <= len(rest)+p.n {
-			copy(p.memory[from:], rest)
-			rest = p.memory[from : partRoom+p.n]
-			r.keep(t, p)
-			continue
-		}
-		rest = t.join(rest, p.memory[partRoom:partRoom+p.n])
-		t.release(p)
-		r.keep(t, nil)
+		rest = r.append(rest, p, n)
 	}
 	r.buf = rest
 	return nil
 }
 
-// keep holds a piece while it is used, and gives back the one before.
-func (r *Reader) keep(t *Part, p *piece) {
-	if r.kept != nil {
-		t.release(r.kept)
+// append returns rest, which the piece follows, with it. n bytes are needed.
+func (r *Reader) append(rest []byte, p *piece, n int) []byte {
+	t := r.part
+	if t.kept != nil {
+		at := (t.taken - 1) * PieceSize
+		return t.kept[at-len(rest) : at+p.n]
 	}
-	r.kept = p
+	if from := partRoom - len(rest); from >= 0 && n <= len(rest)+p.n {
+		copy(p.turn[from:], rest)
+		r.hold(p)
+		return p.turn[from : partRoom+p.n]
+	}
+	rest = t.join(rest, p.memory[:p.n])
+	t.release(p)
+	r.hold(nil)
+	return rest
+}
+
+// hold holds a piece while it is used, and gives back the one before.
+func (r *Reader) hold(p *piece) {
+	if r.held != nil {
+		r.part.release(r.held)
+	}
+	r.held = p
 }
 
 // join appends more to rest, in the memory for what is longer than a piece. That

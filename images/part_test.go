@@ -31,13 +31,19 @@ func pieces(t testing.TB) ([]byte, []queue) {
 	return encode(t, queues), queues
 }
 
+// ways are how a Part can be used.
+var ways = map[string]func(*images.Part){
+	"in turns":        func(*images.Part) {},
+	"in turns, ahead": (*images.Part).Ahead,
+	"kept":            func(p *images.Part) { p.Keep() },
+	"kept, ahead":     func(p *images.Part) { p.Keep(); p.Ahead() },
+}
+
 // part reads an image through a Part.
-func part(src io.ReaderAt, size int64, ahead bool) ([]queue, error) {
+func part(src io.ReaderAt, size int64, use func(*images.Part)) ([]queue, error) {
 	p := images.NewPart(src, 0, size)
 	defer p.Close()
-	if ahead {
-		p.Ahead()
-	}
+	use(p)
 	r, err := images.NewPartReader("the image", p)
 	if err != nil {
 		return nil, err
@@ -48,10 +54,10 @@ func part(src io.ReaderAt, size int64, ahead bool) ([]queue, error) {
 func TestPart(t *testing.T) {
 	image, want := pieces(t)
 	for range 20 { // memory that was used before, and other moments of the two threads
-		for _, ahead := range []bool{false, true} {
-			got, err := part(bytes.NewReader(image), int64(len(image)), ahead)
+		for way, use := range ways {
+			got, err := part(bytes.NewReader(image), int64(len(image)), use)
 			if diff := diff(want, got); diff != "" || err != nil {
-				t.Fatalf("ahead %v: %v\n%s", ahead, err, diff)
+				t.Fatalf("%s: %v\n%s", way, err, diff)
 			}
 		}
 	}
@@ -87,10 +93,10 @@ func (f failing) ReadAt(b []byte, offset int64) (int, error) {
 func TestPartPassesErrors(t *testing.T) {
 	image, _ := pieces(t)
 	for from := int64(0); from < int64(len(image)); from += images.PieceSize/2 + 1 {
-		for _, ahead := range []bool{false, true} {
-			_, err := part(failing{bytes.NewReader(image), from}, int64(len(image)), ahead)
+		for way, use := range ways {
+			_, err := part(failing{bytes.NewReader(image), from}, int64(len(image)), use)
 			if !errors.Is(err, iotest.ErrTimeout) || errors.Is(err, images.ErrFormat) {
-				t.Errorf("from %d on, ahead %v: %v, want the source's error", from, ahead, err)
+				t.Errorf("from %d on, %s: %v, want the source's error", from, way, err)
 			}
 		}
 	}
@@ -100,10 +106,10 @@ func TestPartPassesErrors(t *testing.T) {
 func TestPartMissesTheEnd(t *testing.T) {
 	image, _ := pieces(t)
 	for cut := 0; cut < len(image); cut += images.PieceSize/2 + 1 {
-		for _, ahead := range []bool{false, true} {
-			_, err := part(bytes.NewReader(image[:cut]), int64(len(image)), ahead)
+		for way, use := range ways {
+			_, err := part(bytes.NewReader(image[:cut]), int64(len(image)), use)
 			if !errors.Is(err, images.ErrFormat) {
-				t.Errorf("cut at %d, ahead %v: %v, want a fault of the image", cut, ahead, err)
+				t.Errorf("cut at %d, %s: %v, want a fault of the image", cut, way, err)
 			}
 		}
 	}
@@ -125,24 +131,26 @@ func TestPartIsClosedEarly(t *testing.T) {
 	}
 }
 
-func TestWhole(t *testing.T) {
-	whole := func(src io.ReaderAt, size int64) ([]byte, error) {
-		p := images.NewPart(src, 0, size)
-		defer p.Close()
-		data, err := p.Whole()
-		return bytes.Clone(data), err
+// What is kept is the file, and only of a part that is not too long.
+func TestKept(t *testing.T) {
+	image, _ := pieces(t)
+	p := images.NewPart(bytes.NewReader(image), 0, int64(len(image)))
+	defer p.Close()
+	if !p.Keep() {
+		t.Fatalf("an image of %d bytes is not kept", len(image))
 	}
-	for _, size := range []int64{0, 1, images.PieceSize, images.PieceSize + 1, images.WholeSize} {
-		data := pattern(int(size))
-		if got, err := whole(bytes.NewReader(data), size); !bytes.Equal(got, data) || err != nil {
-			t.Errorf("%d bytes: %d, %v", size, len(got), err)
-		}
-		if _, err := whole(bytes.NewReader(data), size+1); !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("%d bytes, shrunk from %d: %v", size, size+1, err)
-		}
+	p.Ahead()
+	r := must[*images.Reader](t)(images.NewPartReader("the image", p))
+	must[[]queue](t)(rest(r))
+	if !bytes.Equal(p.Kept(), image) {
+		t.Errorf("%d bytes are kept, not the %d of the image", len(p.Kept()), len(image))
 	}
-	if _, err := whole(failing{bytes.NewReader(pattern(9)), 8}, 9); !errors.Is(err, iotest.ErrTimeout) {
-		t.Errorf("%v, want the source's error", err)
+	for size, want := range map[int64]bool{1: true, images.KeptSize: true, images.KeptSize + 1: false} {
+		p := images.NewPart(instant{}, 0, size)
+		if p.Keep() != want || int64(len(p.Kept())) != map[bool]int64{true: size}[want] {
+			t.Errorf("%d bytes: %d are kept, want %v", size, len(p.Kept()), want)
+		}
+		p.Close()
 	}
 }
 

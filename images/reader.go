@@ -24,7 +24,7 @@ type Reader struct {
 	base int64     // offset in the file of buf[0]
 
 	buf      []byte
-	kept     *piece // that buf is in
+	held     *piece // that buf is in, of a Part that is not kept
 	from     int    // first byte of buf not yet consumed
 	summed   int    // up to where buf is in the checksums
 	queueCRC uint32
@@ -75,14 +75,6 @@ func begin(r *Reader) (*Reader, error) {
 	r.fileCRC = Checksum(0, r.buf[:headerLen])
 	r.from, r.summed = headerLen, headerLen
 	return r, nil
-}
-
-// NewBytesReader is NewReader for an image in memory. It copies nothing.
-func NewBytesReader(file string, data []byte) (*Reader, error) {
-	if err := checkHeader(file, data[:min(len(data), headerLen)], MsgKind); err != nil {
-		return nil, err
-	}
-	return &Reader{file: file, buf: data, from: headerLen, summed: headerLen, fileCRC: Checksum(0, data[:headerLen])}, nil
 }
 
 // ResetPart makes the reader read a part of an image that begins with a queue,

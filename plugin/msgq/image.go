@@ -41,15 +41,14 @@ type record struct {
 // end is the offset of what follows the queue in the image.
 func (r *record) end() int64 { return r.offset + r.length }
 
-// source gives parts of the file. One of up to images.WholeSize is read once and
+// source gives parts of the file. One of up to images.KeptSize is read once and
 // kept. A larger one is read twice: checked whole first, then again while the
-// queues are filled, and what is read again is checked again. To read twice into
-// the same memory costs less than to touch much fresh memory.
+// queues are filled, and what is read again is checked again.
 type source struct {
 	path string
 	file *os.File     // nil without one
 	part *images.Part // the whole file, while it is needed
-	data []byte       // its bytes, where they are kept
+	data []byte       // its bytes, where they are kept, when all were checked
 }
 
 // Load implements kind.Kind.
@@ -226,21 +225,16 @@ func (img *image) Close() error {
 }
 
 // whole reads the file for the first time, until checked is called.
-func (s *source) whole(size int64) (r *images.Reader, err error) {
+func (s *source) whole(size int64) (*images.Reader, error) {
 	s.part = images.NewPart(s.file, 0, size)
-	if size > images.WholeSize {
-		s.part.Ahead()
-		return images.NewPartReader(s.path, s.part)
-	}
-	if s.data, err = s.part.Whole(); err != nil {
-		return nil, fmt.Errorf("read %s: %w", s.path, err)
-	}
-	return images.NewBytesReader(s.path, s.data)
+	s.part.Keep()
+	s.part.Ahead()
+	return images.NewPartReader(s.path, s.part)
 }
 
 // checked gives back the memory, unless the file is kept in it.
 func (s *source) checked() {
-	if s.data == nil {
+	if s.data = s.part.Kept(); s.data == nil {
 		s.release()
 	}
 }

@@ -147,7 +147,7 @@ func TestLargeImageIsCheckedAgain(t *testing.T) {
 	set := imageOf(t, boxes...)
 	path := set.Path(images.MsgKind)
 	whole := must(os.ReadFile(path))
-	if len(whole) <= images.WholeSize {
+	if len(whole) <= images.KeptSize {
 		t.Fatalf("the image is of %d bytes only", len(whole))
 	}
 	w := memoryWorld(t)
