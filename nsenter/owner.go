@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // Owner is the user namespace that owns an IPC namespace, as seen from the
-// caller. Owners and creators of IPC objects are ids of that user namespace;
+// caller. It is shared: who has one must not change it. Owners and creators of IPC objects are ids of that user namespace;
 // msgctl(2) shows them to the caller as ids of the caller's own.
 type Owner struct {
 	Own  bool // it is the caller's own user namespace
@@ -44,7 +46,7 @@ func (n *Namespace) owner() (*Owner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fstat user namespace: %w", err)
 	}
-	own, err := keyAt(unix.AT_FDCWD, self+"/ns/user")
+	own, err := ownUser()
 	if err != nil {
 		return nil, fmt.Errorf("stat own user namespace: %w", err)
 	}
@@ -54,19 +56,32 @@ func (n *Namespace) owner() (*Owner, error) {
 	return n.searchMaps(wanted)
 }
 
-// ownMaps needs no second look: a process of several threads cannot change its
-// user namespace (setns(2)).
-// self is the process. Its threads all are in one user namespace: the kernel
-// lets only a process of one thread change it (unshare(2), setns(2)). The links
-// of a thread of its own take longer.
+// self is the process. Its threads all are in one user namespace, and stay there:
+// the kernel lets only a process of one thread change it (unshare(2), setns(2)).
+// The links of a thread of its own take longer.
 const self = "/proc/self"
 
+// ownUser is the user namespace of this process, which it cannot change.
+var ownUser = sync.OnceValues(func() (nsKey, error) { return keyAt(unix.AT_FDCWD, self+"/ns/user") })
+
+// ownKnown is what ownMaps has read.
+var ownKnown atomic.Pointer[Owner]
+
+// ownMaps reads the maps until there are some: a map can be written once
+// (user_namespaces(7)), by the parent too, and after the process's start.
 func ownMaps() (*Owner, error) {
+	if known := ownKnown.Load(); known != nil {
+		return known, nil
+	}
 	uids, gids, err := readMaps(unix.AT_FDCWD, self)
 	if err != nil {
 		return nil, fmt.Errorf("own id maps: %w", err)
 	}
-	return &Owner{Own: true, UIDs: uids.restrictedIdentity(), GIDs: gids.restrictedIdentity()}, nil
+	o := &Owner{Own: true, UIDs: uids.restrictedIdentity(), GIDs: gids.restrictedIdentity()}
+	if len(uids) > 0 && len(gids) > 0 {
+		ownKnown.Store(o)
+	}
+	return o, nil
 }
 
 // errElsewhere says that a task is not in the user namespace it was asked for.
