@@ -21,6 +21,7 @@ var (
 	progWait         = nstest.Program("wait", waitForStdin)
 	progLeaderless   = nstest.Program("leaderless", endFirstThread)
 	progOwn          = nstest.Program("own", printOwn)
+	progOwnLater     = nstest.Program("own later", printOwnLater)
 	progSplit        = nstest.Program("split", threadElsewhere)
 	progUnprivileged = nstest.Program("unprivileged", tryAll)
 )
@@ -143,6 +144,25 @@ func statusField(status, name string) string {
 }
 
 // printOwn prints what the owner of the program's own namespace maps.
+// printOwnLater prints whether its root has a mapping before and after it gets one.
+func printOwnLater([]string) {
+	n, err := nsenter.Current()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for range 2 {
+		o, err := n.Owner()
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		_, root := o.UIDs.In(0)
+		fmt.Println(root)
+		os.Stdin.Read(make([]byte, 1))
+	}
+}
+
 func printOwn([]string) {
 	n, err := nsenter.New()
 	if err != nil {

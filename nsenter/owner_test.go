@@ -54,6 +54,30 @@ func TestOwnOwnerLeavesOutOverflowID(t *testing.T) {
 	}
 }
 
+// A map that is not written yet is not what a process goes by later.
+func TestOwnOwnerIsMappedLater(t *testing.T) {
+	p := nstest.StartUnmapped(t, progOwnLater)
+	says := func(want string) {
+		t.Helper()
+		if line, err := p.Stdout.ReadString('\n'); err != nil || line != want {
+			t.Fatalf("root has a mapping: %q, %v, want %q", line, err, want)
+		}
+	}
+	says("false\n")
+	for file, text := range map[string]string{"uid_map": "0 " + uidText(uint32(os.Geteuid())) + " 1", "gid_map": "0 " + uidText(uint32(os.Getegid())) + " 1"} {
+		if file == "gid_map" { // else an unprivileged writer is refused (user_namespaces(7))
+			if err := os.WriteFile(procPath(p.PID(), "setgroups"), []byte("deny"), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(procPath(p.PID(), file), []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Stdin.Write([]byte("\n"))
+	says("true\n")
+}
+
 func childExtents(t *testing.T) []nsenter.Extent {
 	nstest.Require(t, "root")
 	return []nsenter.Extent{{0, 100000, 10}, {10, 5, 1}, {1000, 300000, 4096}}

@@ -51,6 +51,14 @@ func StartInUserNS(t testing.TB, extents []nsenter.Extent, name string, args ...
 	return start(t, nil, userNamespace(extents), name, args)
 }
 
+// StartUnmapped is StartInUserNS in a user namespace whose maps are not written
+// yet, and leaves the program its ids as they are shown there.
+func StartUnmapped(t testing.TB, name string, args ...string) *Process {
+	t.Helper()
+	Require(t, "userns")
+	return start(t, nil, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWIPC}, name, args)
+}
+
 // InUserNS starts a process that only waits, as StartInUserNS does, and returns
 // its pid. It is killed at the end of the test.
 func InUserNS(t testing.TB, extents ...nsenter.Extent) int {
