@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 
@@ -34,8 +35,8 @@ type kernelTypes struct {
 func withTypes(dir *state.Dir, use func(*kernelTypes) error) error {
 	name := cacheName()
 	if spec, err := readCache(dir, name); err == nil {
-		if use(&kernelTypes{spec}) == nil {
-			return nil
+		if err := use(&kernelTypes{spec}); err == nil || !typesToBlame(err) {
+			return err
 		}
 	}
 	content, err := smallTypes()
@@ -51,6 +52,12 @@ func withTypes(dir *state.Dir, use func(*kernelTypes) error) error {
 	}
 	writeCache(dir, name, content)
 	return nil
+}
+
+// typesToBlame tells whether other types might help. A kernel that is out of
+// memory or does not permit the program refuses it with any.
+func typesToBlame(err error) bool {
+	return !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.EPERM)
 }
 
 // cacheName is the name for the running kernel, "" if nothing tells it from

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +15,6 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
-	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 func TestMain(m *testing.M) { nstest.Main(m) }
@@ -270,89 +268,10 @@ func TestOtherNamespace(t *testing.T) {
 	})
 }
 
-// What is kept is used if it is whole, and else made anew.
-func TestCache(t *testing.T) {
-	nstest.Require(t, "bpf")
-	dir, err := state.Open(filepath.Join(t.TempDir(), "state"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	load := func() []byte {
-		t.Helper()
-		p, err := Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-		content, err := dir.Read(cacheName())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return content
-	}
-	whole := load()
-	if len(whole) > 16<<10 {
-		t.Errorf("%d bytes are kept", len(whole))
-	}
-	if _, err := readCache(dir, cacheName()); err != nil {
-		t.Error(err)
-	}
-	damaged := bytes.Clone(whole)
-	damaged[len(damaged)-1] ^= 1
-	for name, content := range map[string][]byte{"damaged": damaged, "cut": whole[:len(whole)-3], "empty": nil, "head": whole[:cacheHead-1]} {
-		if err := dir.Replace(cacheName(), content); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := readCache(dir, cacheName()); err == nil {
-			t.Errorf("%s: believed", name)
-		}
-		if !bytes.Equal(load(), whole) {
-			t.Errorf("%s: not made anew", name)
-		}
-	}
-	// Whole, but the types of another kernel.
-	other := append(cacheHeader([]byte("no types")), "no types"...)
-	if err := dir.Replace(cacheName(), other); err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(load(), whole) {
-		t.Error("those of another kernel: not made anew")
-	}
-	if err := os.Chown(dir.Join(cacheName()), 1, 1); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := readCache(dir, cacheName()); !errors.Is(err, state.ErrUntrusted) {
-		t.Errorf("somebody else's: %v", err)
-	}
-}
-
 func TestUnavailable(t *testing.T) {
 	u := &Unavailable{"reason", "remedy", unix.EPERM}
 	if u.Error() != "reason: operation not permitted; remedy: remedy" || !errors.Is(u, unix.EPERM) {
 		t.Error(u)
-	}
-}
-
-func BenchmarkOpen(b *testing.B) {
-	nstest.Require(b, "bpf")
-	dir, err := state.Open(filepath.Join(b.TempDir(), "state"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer dir.Close()
-	for name, in := range map[string]*state.Dir{"kept": dir, "anew": nil} {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				p, err := Open(in)
-				if err != nil {
-					b.Fatal(err)
-				}
-				p.Close()
-			}
-		})
 	}
 }
 
