@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
@@ -62,6 +63,23 @@ func newCopying(m Method) (*copying, error) {
 	}
 	return nil, fmt.Errorf("method %q: want one of %q", m, Methods)
 }
+
+// open tells whether a namespace's numbers leave it open if the program is going to be
+// used: among many queues there may be a long one.
+func (c *copying) open(least, most time.Duration) bool {
+	return c.method == MethodAuto && least <= loading && most > loading
+}
+
+// walkingSum is what walker is going to let MSG_COPY spend, before it is asked.
+type walkingSum struct{ atomic.Int64 }
+
+func (s *walkingSum) add(walking time.Duration) {
+	if walking >= worthWalking {
+		s.Add(int64(walking))
+	}
+}
+
+func (s *walkingSum) total() time.Duration { return time.Duration(s.Load()) }
 
 // prepare loads the program, while the tasks still run, if it is going to be used
 // for sure.

@@ -3,6 +3,8 @@ package plugin_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +69,49 @@ func TestMethod(t *testing.T) {
 	if _, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{Kinds: kinds, Namespace: few, Dir: t.TempDir(), Number: 1, Method: "fast"}); err == nil {
 		t.Error("a method that there is not")
 	}
+}
+
+// Whether it is worth it to load the program is found out while the tasks run, also
+// where one queue among many is long: they stand still for the copy, not for that.
+func TestMethodBeforeTheTasksAreStopped(t *testing.T) {
+	nstest.Require(t, "root", "bpf")
+	several := make([]queue, 1)
+	for id := range int32(100) {
+		several = append(several, aQueue(id+2, id+0x11, "x"))
+	}
+	for name, c := range map[string]struct {
+		messages int // of the long queue
+		want     bool
+	}{"a long one": {2400, true}, "none": {60, false}} {
+		ns := nstest.Fresh(t)
+		several[0] = aQueue(1, 0x10, slices.Repeat([]string{"a"}, c.messages)...)
+		fill(t, ns, several...)
+		nstest.Start(t, ns, idleProgram)
+		loaded := false
+		m := &meddler{surveying: func(kernel.Kernel) error { loaded = holdsProgram(t); return nil }}
+		report, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
+			Kinds: m.kinds(), Namespace: ns, Dir: t.TempDir(), Number: 1, Freeze: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := report.Method == plugin.MethodBPF; loaded != c.want || used != c.want {
+			t.Errorf("%s: loaded before the copy: %t, used: %t, want %t", name, loaded, used, c.want)
+		}
+	}
+}
+
+// holdsProgram tells whether this process has a BPF program.
+func holdsProgram(t *testing.T) bool {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+		to, err := os.Readlink("/proc/self/fd/" + fd.Name())
+		return err == nil && to == "anon_inode:bpf-prog"
+	})
 }
 
 func checkpointOf(t *testing.T, ns *nsenter.Namespace) string {

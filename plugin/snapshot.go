@@ -68,15 +68,24 @@ func (s *snapshot) take(ctx context.Context) error {
 
 // prepare looks at how much there is, while the tasks run.
 func (s *snapshot) prepare(k kernel.Kernel) error {
-	var sum time.Duration
+	var least, most time.Duration
 	for _, kind := range s.opt.Kinds {
-		walking, err := kind.Walking(k)
+		l, m, err := kind.Walking(k)
 		if err != nil {
 			return err
 		}
-		sum += walking
+		least, most = least+l, most+m
 	}
-	s.copying.prepare(sum)
+	if s.opt.Freeze && s.copying.open(least, most) {
+		var sum walkingSum
+		for _, kind := range s.opt.Kinds {
+			if err := kind.EachWalking(&s.Target, k, sum.add); err != nil {
+				return err
+			}
+		}
+		least = sum.total()
+	}
+	s.copying.prepare(least)
 	return nil
 }
 

@@ -74,7 +74,10 @@ func (s *survey) Recheck(_ *kind.Target, k kernel.Kernel) error {
 func (s *survey) Busy(int64, int64) string { return "" }
 
 // Walking implements kind.Kind: there is nothing to walk along.
-func (Kind) Walking(kernel.Kernel) (time.Duration, error) { return 0, nil }
+func (Kind) Walking(kernel.Kernel) (least, most time.Duration, err error) { return 0, 0, nil }
+
+// EachWalking implements kind.Kind.
+func (Kind) EachWalking(*kind.Target, kernel.Kernel, func(time.Duration)) error { return nil }
 
 // Size implements kind.Survey.
 func (s *survey) Size() kind.Size { return kind.Size{} }

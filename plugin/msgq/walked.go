@@ -14,19 +14,36 @@ import (
 )
 
 // walking is what MSG_COPY spends on walking to the messages of a queue, each time
-// from the head. With several queues it is the least: when all have equally many.
+// from the head. With several queues it is the least: when all have equally many. The
+// most is that of one queue that has them all.
 func walking(messages, queues uint64) time.Duration {
 	n := float64(messages)
 	return time.Duration(min(n*n/2/float64(max(queues, 1))*nsPerStep, float64(time.Hour))) // sums must not overflow
 }
 
 // Walking implements kind.Kind.
-func (of Kind) Walking(k kernel.Kernel) (time.Duration, error) {
-	if of.chosen != nil {
-		return 0, nil // the numbers are of all queues
-	}
+func (of Kind) Walking(k kernel.Kernel) (least, most time.Duration, err error) {
 	table, err := count(k)
-	return walking(uint64(table.Messages), uint64(table.Queues)), err
+	if of.chosen == nil { // else the numbers are not those of the chosen queues
+		least = walking(uint64(table.Messages), uint64(table.Queues))
+	}
+	return least, walking(uint64(table.Messages), 1), err
+}
+
+// EachWalking implements kind.Kind.
+func (of Kind) EachWalking(t *kind.Target, k kernel.Kernel, tell func(time.Duration)) error {
+	table, err := count(k)
+	if err != nil {
+		return err
+	}
+	return eachIndex(t.Space, k, table.MaxIndex, func(k kernel.Kernel, part share) error {
+		return statRange(k, part, func(q *kernel.Queue) error {
+			if of.chosen.Has(q.Key, q.UID) {
+				tell(walking(q.QNum, 1))
+			}
+			return nil
+		})
+	})
 }
 
 // walkOf returns what walks along a queue, nil for MSG_COPY.

@@ -3,11 +3,13 @@ package msgq
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -231,5 +233,32 @@ func TestWalking(t *testing.T) {
 	}
 	if most := walking(1<<63, 1); most != time.Hour || walking(0, 0) != 0 {
 		t.Errorf("%v", most)
+	}
+}
+
+// What is told of each queue is what the copy asks for, of the chosen ones only.
+func TestEachWalking(t *testing.T) {
+	w := memoryWorld(t)
+	w.put(newBox(4, 4, many(200, 1)...), newBox(5, 5), newBox(600, 6, many(100, 1)...), newBox(7, 7, many(300, 1)...))
+	of := Kind{}.Select(func(key int32, _ uint32) bool { return key != 7 })
+	var mu sync.Mutex
+	got := map[time.Duration]int{}
+	w.look(func(k kernel.Kernel) {
+		check0(t, of.EachWalking(w.Target, k, func(d time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			got[d]++
+		}))
+		least, most, err := of.Walking(k)
+		if check0(t, err); least != 0 || most != walking(600, 1) {
+			t.Errorf("chosen of 600 messages: at least %v, at most %v", least, most)
+		}
+		least, most, err = Kind{}.Walking(k)
+		if check0(t, err); least != walking(600, 4) || most != walking(600, 1) {
+			t.Errorf("600 messages in 4 queues: at least %v, at most %v", least, most)
+		}
+	})
+	if want := map[time.Duration]int{walking(200, 1): 1, walking(100, 1): 1, 0: 1}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

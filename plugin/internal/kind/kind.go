@@ -40,9 +40,12 @@ type Target struct {
 type Kind interface {
 	// Name is the kind's name in reports and in the JSON file.
 	Name() string
-	// Walking is what walking along the objects costs at least where there is no
-	// Target.Walker. It is a guess, and quick.
-	Walking(k kernel.Kernel) (time.Duration, error)
+	// Walking is what walking along the objects costs at least, and at most, where
+	// there is no Target.Walker. It is a guess by their numbers, and quick.
+	Walking(k kernel.Kernel) (least, most time.Duration, err error)
+	// EachWalking looks at each object and tells of it what Target.Walker is going
+	// to be told. tell may be called from several goroutines at once.
+	EachWalking(t *Target, k kernel.Kernel, tell func(walking time.Duration)) error
 	// Survey reads the state of all objects, without their content.
 	Survey(t *Target, k kernel.Kernel) (Survey, error)
 	// Load checks the kind's image whole, and changes nothing. A missing file
