@@ -6,17 +6,30 @@ import (
 	"sync/atomic"
 
 	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 )
 
 // behindFrom is how many bytes a queue must hold for a second thread to be worth
 // its start.
 const behindFrom = 1 << 20
 
-// behindBlocks is how many blocks go around: one is being filled, one written.
-const behindBlocks = 3
+// So many blocks go around: one is being filled, one written, and the others wait.
+// With three those who fill and write sleep for each other so often that a queue
+// of 500 x 64 KiB takes 1.5 to 2 times as long. They are no more than three where
+// more would hold over holdAt.
+const (
+	fewestBlocks = 3
+	mostBlocks   = 6
+)
 
-// behind sums up and writes what is copied of one large queue, in a goroutine of
-// its own while the copy goes on: to write takes about as long as to copy.
+func behindBlocks(q *kernel.Queue) int {
+	length := flushAt + q.CBytes/max(q.QNum, 1)
+	return int(min(max(holdAt/length, fewestBlocks), mostBlocks))
+}
+
+// behind writes what is copied of one large queue, in a goroutine of its own while
+// the copy goes on: to write takes about as long as to copy. It does not sum up: a
+// block is still in the cache of the processor that copied it.
 type behind struct {
 	out    *ordered
 	share  int
@@ -24,25 +37,24 @@ type behind struct {
 	free   chan *images.Block
 	ended  sync.WaitGroup
 	failed atomic.Bool
-
-	// For finish, when the goroutine has ended.
-	sum uint32
-	err error
+	err    error // for finish, when the goroutine has ended
 }
 
-// parcel is a block with where in it the queue's messages begin.
+// parcel is a block with where in it the queue's messages begin, and their
+// checksum.
 type parcel struct {
 	block *images.Block
 	mark  int
+	sum   uint32
 }
 
-func newBehind(out *ordered, share int) *behind {
+func newBehind(out *ordered, share, blocks int) *behind {
 	b := &behind{
 		out: out, share: share,
-		full: make(chan parcel, behindBlocks),
-		free: make(chan *images.Block, behindBlocks),
+		full: make(chan parcel, blocks),
+		free: make(chan *images.Block, blocks),
 	}
-	for range behindBlocks - 1 {
+	for range blocks - 1 {
 		b.free <- &images.Block{}
 	}
 	b.ended.Go(b.run)
@@ -53,7 +65,7 @@ func newBehind(out *ordered, share int) *behind {
 func (b *behind) run() {
 	for p := range b.full {
 		if b.err == nil {
-			b.err = b.out.writeQueue(b.share, p.block, p.mark, &b.sum)
+			b.err = b.out.writeSummed(b.share, p)
 			b.failed.Store(b.err != nil)
 		}
 		p.block.Reset()
@@ -65,18 +77,18 @@ func (b *behind) run() {
 var errBehind = errors.New("a write failed")
 
 // swap takes a block to write and returns an empty one.
-func (b *behind) swap(block *images.Block, mark int) (*images.Block, error) {
-	b.full <- parcel{block, mark}
-	block = <-b.free
+func (b *behind) swap(p parcel) (*images.Block, error) {
+	b.full <- p
+	block := <-b.free
 	if b.failed.Load() {
 		return block, errBehind
 	}
 	return block, nil
 }
 
-// finish waits until all is written and returns the checksum of the messages.
-func (b *behind) finish() (uint32, error) {
+// finish waits until all is written.
+func (b *behind) finish() error {
 	close(b.full)
 	b.ended.Wait()
-	return b.sum, b.err
+	return b.err
 }

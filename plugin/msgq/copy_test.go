@@ -7,12 +7,14 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
@@ -366,4 +368,24 @@ func TestCountsAreGuesses(t *testing.T) {
 	if got, want := s.Size(), (kind.Size{Objects: 2, Messages: 1 << 32, Bytes: 1<<32 + 1}); got != want {
 		t.Errorf("after the copy %+v, want %+v", got, want)
 	}
+}
+
+// The JSON file tells of each queue the checksum that the image gives, whatever
+// number of blocks it was written in and by whom.
+func TestChecksumOfQueues(t *testing.T) {
+	w := memoryWorld(t)
+	for i, messages := range []int{0, 1, 10, 40, 200} { // of 16 KB: up to 3.2 MB
+		w.put(newBox(uint32(i), uint32(i+1), many(messages, 16_000)...).with(func(b *box) { b.QBytes = 4 << 20 }))
+	}
+	set := w.mustSave()
+	img := must(Kind{}.Load(ctx, set, w.Owner))
+	defer img.Close()
+	w.look(func(k kernel.Kernel) {
+		live := must(Kind{}.Survey(w.Target, k))
+		want := must(img.(kind.Verifier).Verify(w.Target, k, live))
+		got := must(os.ReadFile(filepath.Join(filepath.Dir(set.Path(images.MsgKind)), images.ManifestName(1))))
+		if want.Difference != "" || !bytes.Contains(got, slices.Concat(want.Details...)) {
+			t.Errorf("the image has\n%s\n%s, the JSON file\n%s", want.Difference, slices.Concat(want.Details...), got)
+		}
+	})
 }

@@ -36,20 +36,16 @@ type summedWriter interface {
 	WriteSummed(b []byte, from int, sum uint32) error
 }
 
-// writeQueue is write for a block in which messages of one queue stand from an
-// offset on. They are taken into the queue's checksum.
-func (o *ordered) writeQueue(share int, block *images.Block, from int, queueSum *uint32) error {
-	messages := block.Bytes()[from:]
-	sum := images.Checksum(0, messages)
-	*queueSum = images.JoinChecksums(*queueSum, sum, len(messages))
+// writeSummed is write for a block of which a part is summed up.
+func (o *ordered) writeSummed(share int, p parcel) error {
 	w, ok := o.w.(summedWriter)
 	if !ok {
-		return o.write(share, block.Bytes())
+		return o.write(share, p.block.Bytes())
 	}
 	if err := o.wait(share); err != nil {
 		return err
 	}
-	return w.WriteSummed(block.Bytes(), from, sum)
+	return w.WriteSummed(p.block.Bytes(), p.mark, p.sum)
 }
 
 // pass ends a share whose turn it is. lines are its lines of the JSON file, each

@@ -228,3 +228,17 @@ func TestHelpersCannotEnter(t *testing.T) {
 		t.Errorf("%v, want the error of Run", err)
 	}
 }
+
+// What is copied of a large queue waits in no more memory than a thread may hold, or
+// in three blocks.
+func TestBlocksBehind(t *testing.T) {
+	for _, c := range []struct {
+		messages, bytes uint64
+		want            int
+	}{{0, 0, 6}, {1 << 20, 1 << 20, 6}, {500, 500 * 64 << 10, 6}, {64, 64 * 128 << 10, 5}, {8, 8 << 20, 3}, {1, 64 << 20, 3}} {
+		q := &kernel.Queue{QNum: c.messages, CBytes: c.bytes}
+		if got := behindBlocks(q); got != c.want {
+			t.Errorf("%d messages, %d bytes: %d blocks, want %d", c.messages, c.bytes, got, c.want)
+		}
+	}
+}

@@ -19,7 +19,7 @@ type writer struct {
 	share  int
 	behind *behind // nil for a small queue
 	mark   int     // where in the block the queue's messages begin
-	sum    uint32  // of what was written
+	sum    uint32  // of what was written, or is going to be
 }
 
 // full is called with each message more. It writes the block if that is full,
@@ -29,29 +29,34 @@ func (w *writer) full(block *images.Block) (*images.Block, error) {
 	if length < flushAt {
 		return block, nil
 	}
-	mark := w.mark
 	if w.behind != nil {
-		w.mark = 0
-		return w.behind.swap(block, mark)
+		return w.behind.swap(w.parcel(block))
 	}
 	if length < holdAt && !w.out.myTurn(w.share) {
 		return block, nil
 	}
-	w.mark = 0
-	err := w.out.writeQueue(w.share, block, mark, &w.sum)
+	err := w.out.writeSummed(w.share, w.parcel(block))
 	block.Reset()
 	return block, err
+}
+
+// parcel takes a block's messages into the checksum. The next block has nothing
+// else in it.
+func (w *writer) parcel(block *images.Block) parcel {
+	messages := block.Bytes()[w.mark:]
+	p := parcel{block, w.mark, images.Checksum(0, messages)}
+	w.sum = images.JoinChecksums(w.sum, p.sum, len(messages))
+	w.mark = 0
+	return p
 }
 
 // finish returns the checksum of all messages. The last of them stay in the
 // block.
 func (w *writer) finish(block *images.Block) (sum uint32, err error) {
-	sum = w.sum
 	if w.behind != nil {
-		sum, err = w.behind.finish()
+		if err := w.behind.finish(); err != nil {
+			return 0, err
+		}
 	}
-	if err != nil {
-		return 0, err
-	}
-	return images.Checksum(sum, block.Bytes()[w.mark:]), nil
+	return images.Checksum(w.sum, block.Bytes()[w.mark:]), nil
 }
