@@ -1,7 +1,7 @@
 package images
 
 import (
-	"fmt"
+	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -24,12 +24,15 @@ type Queue struct {
 // String names the queue as errors do: "queue 4242 (key 0x1234)".
 func (q *Queue) String() string { return QueueName(q.ID, q.Key) }
 
-// QueueName names a queue as errors do.
+// QueueName names a queue as errors do. A report has one for every queue.
 func QueueName(id, key uint32) string {
+	name := append(make([]byte, 0, len("queue 2147483647 (key 0xffffffff)")), "queue "...)
+	name = strconv.AppendUint(name, uint64(id), 10)
 	if key == 0 {
-		return fmt.Sprintf("queue %d (private)", id)
+		return string(append(name, " (private)"...))
 	}
-	return fmt.Sprintf("queue %d (key %#x)", id, key)
+	name = strconv.AppendUint(append(name, " (key 0x"...), uint64(key), 16)
+	return string(append(name, ')'))
 }
 
 // Message is the head of a message: CRIU's ipc_msg.
