@@ -5,26 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ipc-cr/ipc-cr/plugin/criuhook"
+	"github.com/ipc-cr/ipc-cr/plugin/criuhook/idle"
 	"github.com/ipc-cr/ipc-cr/plugin/infront"
 )
-
-// hookName is the name under which the binary is CRIU's action script: CRIU gives
-// a script no arguments.
-const hookName = "ipc-cr-criu-hook"
-
-// isHook tells whether the binary was started under that name.
-func isHook(argv0 string) bool { return filepath.Base(argv0) == hookName }
-
-// idleHook tells whether CRIU is at an action that does not concern ipc-cr.
-func idleHook(getenv func(string) string) bool {
-	action := getenv("CRTOOLS_SCRIPT_ACTION")
-	return action != "" && !criuhook.Concerns(action)
-}
 
 // runHook is the whole action script. It knows no flags and needs no parser,
 // which would take longer to start than most actions take.
@@ -54,11 +41,11 @@ func newHook() *cobra.Command {
 		Short: "Act as CRIU's action script (called by CRIU, not by people)",
 		Long: `Act as CRIU's action script. CRIU says what it is doing in the environment
 (CRTOOLS_SCRIPT_ACTION, CRTOOLS_IMAGE_DIR, CRTOOLS_INIT_PID) and gives no arguments,
-so that a link named ` + hookName + ` to this binary is what its configuration names.
+so that a link named ` + idle.Name + ` to this binary is what its configuration names.
 
 At an action that does not concern ipc-cr it does nothing and exits with 0.`,
 		Example: `  CRTOOLS_SCRIPT_ACTION=post-dump CRTOOLS_IMAGE_DIR=/proc/1234/fd/4 CRTOOLS_INIT_PID=4242 ipc-cr criu-hook
-  criu dump --tree 4242 --images-dir /tmp/checkpoint --action-script /usr/libexec/` + hookName,
+  criu dump --tree 4242 --images-dir /tmp/checkpoint --action-script /usr/libexec/` + idle.Name,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return hook(cmd.Context(), os.Getenv, cmd.ErrOrStderr())

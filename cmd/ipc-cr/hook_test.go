@@ -10,23 +10,13 @@ import (
 	"testing"
 
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin/criuhook/idle"
 	"github.com/ipc-cr/ipc-cr/plugin/infront"
 )
 
-func TestIsHook(t *testing.T) {
-	for argv0, want := range map[string]bool{
-		"ipc-cr-criu-hook": true, "/usr/libexec/ipc-cr/ipc-cr-criu-hook": true,
-		"ipc-cr": false, "ipc-cr-criu-hook/ipc-cr": false, "": false,
-	} {
-		if isHook(argv0) != want {
-			t.Errorf("%q: %t", argv0, !want)
-		}
-	}
-}
-
 // hookProgram is the binary under the hook's name.
 var hookProgram = nstest.Program("ipc-cr-criu-hook", func([]string) {
-	os.Args[0] = "/anywhere/" + hookName
+	os.Args[0] = "/anywhere/" + idle.Name
 	main()
 })
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/criuhook/idle"
 	"github.com/ipc-cr/ipc-cr/plugin/infront"
 	"github.com/ipc-cr/ipc-cr/plugin/ipcvar"
 	"github.com/ipc-cr/ipc-cr/plugin/msgq"
@@ -34,12 +35,9 @@ func main() {
 	if infront.Invoked() { // before anything changes signals, which an exec hands on
 		os.Exit(infront.Main())
 	}
-	if isHook(os.Args[0]) && idleHook(os.Getenv) {
-		return // as CRIU's script mostly does: ten times a restore, or twenty
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	if isHook(os.Args[0]) {
+	if idle.IsHook(os.Args[0]) {
 		os.Exit(runHook(ctx, os.Getenv, os.Stderr))
 	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

@@ -3,7 +3,6 @@ package criuconf
 import (
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -16,7 +15,7 @@ const Name = "ipc-cr-criu-hook"
 const madeHere = "# made by ipc-cr install; ipc-cr uninstall removes it\n"
 
 // pathForm is what needs no quotes in any version of CRIU.
-var pathForm = regexp.MustCompile(`^/[A-Za-z0-9/._+@:,~-]+$`)
+var pathForm = form(`^/[A-Za-z0-9/._+@:,~-]+$`)
 
 // New returns the text of a file that has only the script in it. Errors as of
 // Add.
@@ -89,7 +88,7 @@ func lineOf(script string) string { return "action-script " + script + "\n" }
 
 func checkPath(script string) error {
 	switch {
-	case !pathForm.MatchString(script):
+	case !pathForm().MatchString(script):
 		return fmt.Errorf("%q cannot stand in a configuration file of criu: an absolute path of letters, digits and /._+@:,~- can", script)
 	case path.Clean(script) != script:
 		return fmt.Errorf("%q is not the shortest form of the path", script)

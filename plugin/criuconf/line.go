@@ -6,6 +6,7 @@ import (
 	"iter"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // LineError is a line that CRIU would refuse, or that is not understood here.
@@ -85,7 +86,13 @@ func isActionScript(option string) bool {
 	return len(option) >= shortest && strings.HasPrefix(full, option)
 }
 
-var optionForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*(=.*)?$`)
+var optionForm = form(`^[A-Za-z][A-Za-z0-9-]*(=.*)?$`)
+
+// form compiles an expression when it is first asked for: most starts of the
+// binary are CRIU's, for the hook, which has no use for it.
+func form(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // space is what isspace(3) takes for it within a line.
 const space = " \t\r\v\f"
@@ -109,7 +116,7 @@ func split(raw string) (option, value string, err error) {
 		option = line[:end]
 		value, err = valueOf(strings.TrimLeft(line[end+1:], space))
 	}
-	if err == nil && !optionForm.MatchString(option) {
+	if err == nil && !optionForm().MatchString(option) {
 		err = fmt.Errorf("%q is no option of criu", option)
 	}
 	return option, value, err

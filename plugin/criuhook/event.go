@@ -6,16 +6,17 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ipc-cr/ipc-cr/plugin/criuhook/idle"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // The actions that ipc-cr has something to do at, by CRIU's names
 // (criu/action-scripts.c).
 const (
-	PreDump             = "pre-dump"
-	PostDump            = "post-dump"
-	PreRestore          = "pre-restore"
-	PostSetupNamespaces = "post-setup-namespaces"
+	PreDump             = idle.PreDump
+	PostDump            = idle.PostDump
+	PreRestore          = idle.PreRestore
+	PostSetupNamespaces = idle.PostSetupNamespaces
 )
 
 // Event is one moment of a CRIU run.
@@ -27,16 +28,16 @@ type Event struct {
 }
 
 // Concerns tells whether there is anything to do at an action.
-func Concerns(action string) bool { return actions[action] != nil }
+func Concerns(action string) bool { return idle.Concerns(action) }
 
 // FromEnv takes the event from the environment that CRIU gives its action
 // scripts: CRTOOLS_SCRIPT_ACTION, CRTOOLS_IMAGE_DIR, which is a descriptor of
 // CRIU's and so names its process, and CRTOOLS_INIT_PID. Where the action is none
 // that Concerns knows, the rest is not looked at.
 func FromEnv(getenv func(string) string) (Event, error) {
-	e := Event{Action: getenv("CRTOOLS_SCRIPT_ACTION"), ImagesDir: getenv("CRTOOLS_IMAGE_DIR")}
+	e := Event{Action: getenv(idle.ActionEnv), ImagesDir: getenv("CRTOOLS_IMAGE_DIR")}
 	if e.Action == "" {
-		return e, fmt.Errorf("CRTOOLS_SCRIPT_ACTION is not set: this is for CRIU to call, as its action script")
+		return e, fmt.Errorf("%s is not set: this is for CRIU to call, as its action script", idle.ActionEnv)
 	}
 	if !Concerns(e.Action) {
 		return e, nil
