@@ -24,7 +24,9 @@ func newInstall() *cobra.Command {
 		Long: `Put the hook into the CRIU configuration of runc and crun, so that every
 checkpoint and restore of a container carries its message queues. Podman, CRI-O and
 containerd use one of these two. With --runtime criu it goes into the file that
-every criu reads, whoever starts it: one file for all, in place of the others.
+every criu reads, whoever starts it: one file for all, in place of the others. It
+goes there without --runtime, too, where criu is older than 4.2, which would run
+it twice from a runtime's file; and it stays there once it is.
 
 One line is added to a file, and ipc-cr uninstall takes it away again. The hook is
 a symbolic link named ` + criuconf.Name + ` beside the binary; only root may be able to
@@ -44,7 +46,7 @@ that hosts mostly want both.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, criuconf.Install) },
 	}
-	f.add(cmd, "the runtime `NAME`: runc, crun or criu; again for several (default: those of runc and crun on PATH)")
+	f.add(cmd, "the runtime `NAME`: runc, crun or criu; again for several (default: runc and crun, if on PATH)")
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package criuconf
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ type Hook struct {
 }
 
 // Check tells of each runtime on PATH, and of criu, whether the hook is in
-// force. It only reads. Annotations of a container, CRIU_CONFIG_FILE and the
+// force. It changes nothing, and asks criu for its version. Annotations of a container, CRIU_CONFIG_FILE and the
 // files below a user's home can name other files, and are not looked at.
 func Check() []Hook {
 	root, err := openTree("")
@@ -28,15 +29,19 @@ func Check() []Hook {
 		return []Hook{}
 	}
 	defer root.Close()
-	return root.check()
+	binary, err := os.Executable()
+	if err != nil {
+		return []Hook{}
+	}
+	return root.check(root.criuVersion(binary))
 }
 
-func (t *tree) check() []Hook {
+func (t *tree) check(criu version) []Hook {
 	hooks := []Hook{}
 	for _, runtime := range Runtimes() {
 		if program := t.lookPath(runtime); program != "" {
 			h := Hook{Runtime: runtime, Program: program}
-			t.look(&h)
+			t.look(&h, criu)
 			hooks = append(hooks, h)
 		}
 	}
@@ -44,7 +49,7 @@ func (t *tree) check() []Hook {
 }
 
 // look reads the runtime's file and criu's own, as its criu will.
-func (t *tree) look(h *Hook) {
+func (t *tree) look(h *Hook, criu version) {
 	own := fileOf(h.Runtime, t.exists)
 	files := []string{own}
 	if own != DefaultFile {
@@ -61,17 +66,27 @@ func (t *tree) look(h *Hook) {
 	}
 	switch {
 	case found == 0:
-		h.Detail, h.Remedy = "not in "+own, "ipc-cr install --runtime "+h.Runtime
-		switch {
-		case h.Runtime == "crun" && own == RuncFile:
-			h.Remedy = "ipc-cr install --runtime runc --runtime crun"
-		case h.Runtime == "criu":
-			h.Remedy = "none needed if the runtimes have it; else ipc-cr install --runtime criu, for all at once"
-		}
+		h.Detail, h.Remedy = "not in "+own, remedyFor(h.Runtime, own, criu)
 	case !h.InForce:
 	case found > 1:
 		h.Detail, h.Remedy = fmt.Sprintf("in force %d times: criu runs it as often", found), "ipc-cr uninstall, then ipc-cr install"
+	case h.File != DefaultFile && criu.twice():
+		h.Detail, h.Remedy = fmt.Sprintf("CRIU %s runs it twice", criu), "none needed, it costs milliseconds; to spare them ipc-cr uninstall, then ipc-cr install"
 	}
+}
+
+// remedyFor puts the hook into force for a runtime of which neither own, its
+// file, nor criu's has it.
+func remedyFor(runtime, own string, criu version) string {
+	switch {
+	case runtime == "criu":
+		return "none needed if the runtimes have it; else ipc-cr install --runtime criu, for all at once"
+	case criu.twice():
+		return "ipc-cr install"
+	case runtime == "crun" && own == RuncFile:
+		return "ipc-cr install --runtime runc --runtime crun"
+	}
+	return "ipc-cr install --runtime " + runtime
 }
 
 // find looks for the script in a file and returns how often it is there.

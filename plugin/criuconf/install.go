@@ -12,7 +12,8 @@ import (
 // Options are those of Install and Uninstall.
 type Options struct {
 	// Runtimes of Runtimes(). Without any, Install takes those of runc and crun
-	// that are on PATH, and Uninstall every file.
+	// that are on PATH, and for them the file in which the hook is already, or the
+	// one from which the host's criu runs it once; and Uninstall takes every file.
 	Runtimes []string
 	// Root is the directory below which files are read and written; paths within
 	// them, and in the report, are without it. "" is the host itself.
@@ -187,9 +188,12 @@ func (j *job) planRuntimes(o Options) error {
 	}
 	files := filesOf(runtimes, j.root.exists)
 	if len(o.Runtimes) > 0 {
-		if err := checkShared(files, "install"); err != nil {
-			return err
-		}
+		err = checkShared(files, "install")
+	} else {
+		files, err = j.best(files, runtimes)
+	}
+	if err != nil {
+		return err
 	}
 	if err := j.checkTwice(files); err != nil {
 		return err
@@ -217,6 +221,32 @@ func (j *job) chosen(asked []string) ([]string, error) {
 		return nil, errors.New("neither runc nor crun is on PATH: name the runtime")
 	}
 	return found, nil
+}
+
+// best returns the files for runtimes that nobody named: own, which are theirs,
+// or the one that every criu reads, if the script is there already or CRIU would
+// run it twice from the runtimes'.
+func (j *job) best(own map[string][]string, runtimes []string) (map[string][]string, error) {
+	everyone := map[string][]string{DefaultFile: runtimes}
+	if there, err := j.has(DefaultFile); there || err != nil {
+		return everyone, err
+	}
+	v := j.root.criuVersion(j.binary)
+	if !v.twice() {
+		return own, nil
+	}
+	for _, file := range []string{RuncFile, CrunFile} {
+		there, err := j.has(file)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			j.note("CRIU %s runs the hook twice from %s, and would run it once from %s: ipc-cr uninstall, then ipc-cr install", v, file, DefaultFile)
+			return own, nil
+		}
+	}
+	j.note("%s, which every criu reads, whoever starts it: CRIU %s runs the hook once from there, and twice from a runtime's file", DefaultFile, v)
+	return everyone, nil
 }
 
 // checkTwice refuses what would run the script twice for each action: every criu

@@ -161,12 +161,13 @@ func TestRefusals(t *testing.T) {
 		"unknown runtime":    {Install, "", nil, "docker", `install: runtime "docker": choose of runc, crun, criu`},
 		"criu and runc":      {Install, "", nil, "criu runc", "it would run twice"},
 		"criu after runc":    {Install, "", map[string]string{RuncFile: testLine}, "criu", "it would run twice"},
-		"runc after criu":    {Install, "runc", map[string]string{DefaultFile: testLine}, "", "it would run twice"},
+		"runc after criu":    {Install, "runc", map[string]string{DefaultFile: testLine}, "runc", "it would run twice"},
+		"both by hand":       {Install, "runc", map[string]string{RuncFile: testLine, DefaultFile: testLine}, "", "it would run twice"},
 		"crun alone":         {Install, "", map[string]string{RuncFile: "tcp-close\n"}, "crun", "install: crun has no /etc/criu/crun.conf and reads /etc/criu/runc.conf, as runc does: install --runtime runc --runtime crun"},
 		"crun alone out":     {Uninstall, "", map[string]string{RuncFile: testLine}, "crun", "uninstall: crun has no /etc/criu/crun.conf and reads /etc/criu/runc.conf"},
 		"not understood":     {Install, "runc", map[string]string{RuncFile: "# x\nlog-file \"x\n"}, "", "install: /etc/criu/runc.conf: line 2: a quote is not closed"},
 		"the second":         {Install, "runc crun", map[string]string{RuncFile: "# x\n", CrunFile: other}, "", "install: /etc/criu/crun.conf: line 1: it runs /opt/" + Name},
-		"no directory":       {Install, "runc", map[string]string{"/etc/criu": "x"}, "", "etc/criu/runc.conf: not a directory"},
+		"no directory":       {Install, "runc", map[string]string{"/etc/criu": "x"}, "", "/etc/criu/default.conf: not a directory"},
 		"the script's place": {Install, "runc", map[string]string{testScript: "mine"}, "", testScript + " is there and is not a link to ipc-cr"},
 	} {
 		t.Run(name, func(t *testing.T) {

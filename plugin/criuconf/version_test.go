@@ -1,0 +1,117 @@
+package criuconf
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestVersionOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		want   version
+		twice  bool
+	}{
+		"4.1.1":       {"echo Version: 4.1.1", version{4, 1}, true},
+		"3.17":        {"echo Version: 3.17; echo GitID: v3.17", version{3, 17}, true},
+		"4.2":         {"echo Version: 4.2", version{4, 2}, false},
+		"4.10":        {"echo Version: 4.10.1", version{4, 10}, false},
+		"5.0":         {"echo GitID: v5.0; echo Version: 5.0", version{5, 0}, false},
+		"fails":       {"echo Version: 4.1.1; exit 1", version{}, false},
+		"something":   {"echo criu 4.1.1", version{}, false},
+		"half of one": {"echo Version: 4", version{}, false},
+		"silent":      {"", version{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			criu := filepath.Join(t.TempDir(), "criu")
+			put(t, criu, "#!/bin/sh\n[ \"$*\" = --version ] || exit 2\n"+c.script+"\n", 0o755)
+			if got := versionOf(criu); got != c.want || got.twice() != c.twice {
+				t.Errorf("%v, twice %t, want %v, %t", got, got.twice(), c.want, c.twice)
+			}
+		})
+	}
+	if got := versionOf("/no/such/criu"); got != (version{}) {
+		t.Errorf("of none: %v", got)
+	}
+}
+
+// hostWithCRIU is a host of that version of CRIU, with runc, crun and files, and
+// ipc-cr in front of criu.
+func hostWithCRIU(t *testing.T, version string, files map[string]string) *job {
+	t.Helper()
+	j := asHost(t, t.TempDir(), "/usr/local/sbin:/usr/sbin:/usr/bin", []string{"usr/sbin/runc", "usr/sbin/crun"},
+		map[string]string{frontPlace: "../../bin/ipc-cr"})
+	put(t, j.root.abs("/usr/sbin/criu"), "#!/bin/sh\necho Version: "+version+"\n", 0o755)
+	put(t, j.root.abs(testScript), program, 0o755)
+	for path, text := range files {
+		put(t, j.root.abs(path), text, 0o644)
+	}
+	return j
+}
+
+// Where the hook goes when nobody names a runtime: where it is, and else where
+// the host's criu runs it once.
+func TestInstallByVersion(t *testing.T) {
+	const (
+		everyone = DefaultFile + ", which every criu reads, whoever starts it: CRIU 4.1 runs the hook once from there, and twice from a runtime's file"
+		stays    = "CRIU 4.1 runs the hook twice from " + RuncFile + ", and would run it once from " + DefaultFile + ": ipc-cr uninstall, then ipc-cr install"
+	)
+	for name, c := range map[string]struct {
+		version  string
+		files    map[string]string
+		runtimes string
+		want     string
+		notes    string
+	}{
+		"old":                     {"4.1.1", nil, "", "default.conf:created:runc+crun", everyone},
+		"old, files there":        {"4.1.1", map[string]string{RuncFile: "tcp-close\n", DefaultFile: "tcp-close\n"}, "", "default.conf:changed:runc+crun", everyone},
+		"old, there already":      {"4.1.1", map[string]string{DefaultFile: testLine}, "", "default.conf:unchanged:runc+crun", ""},
+		"old, with a runtime":     {"4.1.1", map[string]string{RuncFile: testLine}, "", "runc.conf:unchanged:runc+crun", stays},
+		"old, asked for runc":     {"4.1.1", nil, "runc", "runc.conf:created:runc", RuncFile + ": crun reads it too, because there is no " + CrunFile},
+		"new":                     {"4.2", nil, "", "runc.conf:created:runc+crun", ""},
+		"new, in everyone's file": {"4.2", map[string]string{DefaultFile: testLine}, "", "default.conf:unchanged:runc+crun", ""},
+		"unknown":                 {"unknown", nil, "", "runc.conf:created:runc+crun", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := hostWithCRIU(t, c.version, c.files)
+			if err := j.planRuntimes(Options{Runtimes: strings.Fields(c.runtimes)}); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range j.steps {
+				j.report.Changes = append(j.report.Changes, s.change)
+			}
+			if got := actions(j.report); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+			if got := strings.Join(j.report.Notes, "\n"); got != c.notes {
+				t.Errorf("notes %q, want %q", got, c.notes)
+			}
+		})
+	}
+}
+
+func TestCheckByVersion(t *testing.T) {
+	for name, c := range map[string]struct {
+		version        string
+		files          map[string]string
+		detail, remedy string
+	}{
+		"old, in runc's":     {"4.1.1", map[string]string{RuncFile: testLine}, "CRIU 4.1 runs it twice", "none needed, it costs milliseconds; to spare them ipc-cr uninstall, then ipc-cr install"},
+		"old, in everyone's": {"4.1.1", map[string]string{DefaultFile: testLine}, "", ""},
+		"old, nowhere":       {"4.1.1", nil, "not in " + RuncFile, "ipc-cr install"},
+		"new, in runc's":     {"4.2", map[string]string{RuncFile: testLine}, "", ""},
+		"new, nowhere":       {"4.2", nil, "not in " + RuncFile, "ipc-cr install --runtime runc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := hostWithCRIU(t, c.version, c.files)
+			runc := j.root.check(j.root.criuVersion(testBinary))[0]
+			want := Hook{Runtime: "runc", Detail: c.detail, Remedy: c.remedy}
+			got := Hook{Runtime: runc.Runtime, Detail: runc.Detail, Remedy: runc.Remedy}
+			if diff := cmp.Diff(want, got); diff != "" || runc.InForce != (len(c.files) > 0) {
+				t.Errorf("in force %t (-want +got):\n%s", runc.InForce, diff)
+			}
+		})
+	}
+}
