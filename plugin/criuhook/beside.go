@@ -54,10 +54,6 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	}
 	family := r.family()
 	family.warden = r.wardenPID()
-	neighbours, err := family.neighbours(ns)
-	if err != nil {
-		return err
-	}
 	report, err := infront.Save(ctx, plugin.CheckpointOptions{
 		Method: plugin.Method(r.config.Method), Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has,
 	})
@@ -67,8 +63,8 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	r.warnings(report.Warnings)
 	total := sum(report.Objects)
 	r.say("%s, %s saved beside CRIU", count(total.Objects, "queue"), count(int(total.Messages), "message"))
-	if neighbours > 0 && report.Frozen != nil {
-		r.say("%s of neighbours stood still for %s", count(report.Frozen.Tasks, "task"), round(report.Frozen.Duration))
+	if f := report.Frozen; f != nil && f.Tasks > 0 {
+		r.say("%s of neighbours stood still for %s", count(f.Tasks, "task"), round(f.Duration))
 	}
 	return r.watch(report.Number)
 }
