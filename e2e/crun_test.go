@@ -19,3 +19,11 @@ func TestCrunFront(t *testing.T) {
 		})
 	}
 }
+
+func TestCrunFrontFrozen(t *testing.T) {
+	for _, f := range allFronts {
+		t.Run(f.name, func(t *testing.T) {
+			each(t, []way{byCrun}, func(t *testing.T, w way) { frozenThrough(t, f, w) })
+		})
+	}
+}
