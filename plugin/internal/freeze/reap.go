@@ -8,36 +8,29 @@ import (
 // look at all tasks takes more than a hundredth of it.
 const reapPause = 10 * time.Millisecond
 
-// reap collects tasks that are killed while they are held. Until its tracer
-// has waited for it a dead thread keeps its process from ending, and a thread
-// in execve(2) from going on (de_thread in fs/exec.c waits for all others to
-// be reaped).
-//
-// It is not the tracing thread that does it, for that one may hang because of
-// just this: execve holds cred_guard_mutex meanwhile, and PTRACE_SEIZE of any
-// thread of that process waits for it. wait(2) may be called by every thread of
-// the tracer's process. The tracing thread gives up h.mu while it seizes.
-func (t *thread) reap() {
-	defer close(t.reaped)
+// reap collects tasks that are killed while they are held, until letGo is
+// closed. Until its tracer has waited for it a dead thread keeps its process from
+// ending, and a thread in execve(2) from going on (de_thread in fs/exec.c waits
+// for all others to be reaped). wait(2) may be called by every thread of the
+// tracer's process.
+func (h *holder) reap(letGo <-chan struct{}) {
 	for pause := reapPause; ; {
 		select {
-		case <-t.letGo:
+		case <-letGo:
 			return
 		case <-time.After(pause):
 		}
-		if !t.h.mu.TryLock() {
-			continue
-		}
 		began := time.Now()
-		t.h.buryDead()
+		h.buryDead()
 		pause = max(reapPause, 100*time.Since(began))
-		t.h.mu.Unlock()
 	}
 }
 
+// buryDead looks at those that are only being seized as well: execve may wait for
+// one of them, and a tracer for execve.
 func (h *holder) buryDead() {
 	for _, m := range h.members {
-		if !m.seized {
+		if m.by == nil {
 			continue
 		}
 		if w, err := peek(m.tid); err == nil && w.exited() {

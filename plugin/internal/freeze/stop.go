@@ -19,6 +19,11 @@ func (m *member) signal() int {
 	return m.status & 0x7f
 }
 
+func (m *member) stopInfo() (s siginfo, err error) {
+	m.by.do(func() { s, err = stopInfo(m.tid) })
+	return s, err
+}
+
 // look finds out whether a tracee has stopped, has gone, or stands still no
 // longer, and tells whether anything was new.
 func (h *holder) look(m *member) (moved bool) {
@@ -57,15 +62,16 @@ func (h *holder) stop(m *member, status int) (moved bool) {
 
 // adopt takes in a child that the kernel has seized at birth.
 func (h *holder) adopt(parent *member) {
-	tid, err := newChild(parent.tid)
+	var tid int
+	var err error
+	parent.by.do(func() { tid, err = newChild(parent.tid) })
 	if err != nil || h.members[tid] != nil {
 		return
 	}
 	st, ok := h.proc.status(tid)
-	if !ok || st.tracer != h.tid {
-		return
+	if by := h.tracers.byThread(st.tracer); ok && by != nil {
+		h.add(&member{tid: tid, pid: st.process, by: by, seized: true})
 	}
-	h.add(&member{tid: tid, pid: st.process, seized: true})
 }
 
 // check lets a stopped task go that is not in the namespace: it left between
@@ -75,7 +81,7 @@ func (h *holder) check(m *member) {
 	if err == nil && bytes.Equal(link, h.want) && h.spare.why(m.pid) == "" {
 		return
 	}
-	_ = detach(m.tid, m.signal())
+	m.by.do(func() { _ = detach(m.tid, m.signal()) })
 	h.forget(m)
 }
 
@@ -83,7 +89,7 @@ func (h *holder) check(m *member) {
 // our process waited for it and took the report, or the task is a new one under
 // a dead first thread's id (execve), or it is being killed.
 func (h *holder) lost(m *member) (moved bool) {
-	if _, err := stopInfo(m.tid); err == nil {
+	if _, err := m.stopInfo(); err == nil {
 		return false
 	}
 	m.stopped, m.checked = false, false
@@ -94,7 +100,7 @@ func (h *holder) lost(m *member) (moved bool) {
 
 // recover finds a stop whose report another thread of our process took.
 func (h *holder) recover(m *member) bool {
-	s, err := stopInfo(m.tid)
+	s, err := m.stopInfo()
 	if err != nil {
 		return false
 	}
