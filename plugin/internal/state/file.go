@@ -1,12 +1,12 @@
 package state
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,12 +18,8 @@ const MaxFile = 64 << 10
 // ReplaceLarge: one with a line for every object of a namespace.
 const MaxLarge = 64 << 20
 
-// tempPrefix begins the names of files that are not complete yet. The process
-// that writes one is part of its name.
+// tempPrefix begins the names of files that are not complete yet.
 const tempPrefix = ".tmp-"
-
-// tempCount tells the temporaries of one process apart.
-var tempCount atomic.Uint64
 
 // Create makes a file with that content, complete from the first moment.
 // EEXIST if there is one of that name: of two processes one succeeds.
@@ -51,31 +47,49 @@ func (d *Dir) write(name string, content []byte, flags uint, limit int) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", d.Join(name), err)
 	}
-	if err := unix.Renameat2(d.fd, temp, d.fd, name, flags); err != nil {
-		_ = unix.Unlinkat(d.fd, temp, 0)
+	defer temp.Release()
+	if err := unix.Renameat2(d.fd, temp.name, d.fd, name, flags); err != nil {
+		_ = temp.Remove()
 		return fmt.Errorf("write %s: rename: %w", d.Join(name), err)
 	}
 	return nil
 }
 
-// writeTemp writes a temporary and returns its name.
-func (d *Dir) writeTemp(content []byte) (string, error) {
-	self, err := Self()
+// writeTemp writes a temporary, which is claimed until it has its name: one that
+// nobody has claimed is abandoned. Its writer's pid would not tell, for /run may
+// be shared by pid namespaces.
+func (d *Dir) writeTemp(content []byte) (*Claim, error) {
+	temp, err := d.claimTemp()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	temp := fmt.Sprintf("%s%d-%d-%d", tempPrefix, self.PID, self.Start, tempCount.Add(1))
-	fd, err := unix.Openat(d.fd, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("create %s: %w", temp, err)
-	}
-	file := os.NewFile(uintptr(fd), temp)
-	_, err = file.Write(content)
-	if err = errors.Join(err, file.Close()); err != nil {
-		_ = unix.Unlinkat(d.fd, temp, 0)
-		return "", err
+	if _, err := temp.file.Write(content); err != nil {
+		_ = temp.Remove()
+		temp.Release()
+		return nil, err
 	}
 	return temp, nil
+}
+
+// claimTemp makes another one where somebody found the last one before it was
+// claimed and took it for an abandoned one.
+func (d *Dir) claimTemp() (*Claim, error) {
+	for {
+		name := tempPrefix + rand.Text()
+		fd, err := unix.Openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("create %s: %w", name, err)
+		}
+		temp := &Claim{dir: d, file: os.NewFile(uintptr(fd), d.Join(name)), name: name}
+		err = d.lock(temp.file, name)
+		if err == nil {
+			return temp, nil
+		}
+		temp.Release()
+		if !errors.Is(err, ErrBusy) && !errors.Is(err, unix.ENOENT) {
+			return nil, err
+		}
+	}
 }
 
 // Read returns a file's content. ENOENT if there is none, ErrUntrusted if it is
@@ -148,13 +162,24 @@ func (d *Dir) Names() ([]string, error) {
 	}
 	names := all[:0]
 	for _, name := range all {
-		if !strings.HasPrefix(name, tempPrefix) {
+		if strings.HasPrefix(name, tempPrefix) {
+			d.removeAbandoned(name)
+		} else {
 			names = append(names, name)
-		} else if abandoned(name) {
-			_ = d.Remove(name) // by the next run, if not by this one
 		}
 	}
 	return names, nil
+}
+
+// removeAbandoned removes a temporary that no living process has claimed. What
+// fails is done by the next run, if not by this one.
+func (d *Dir) removeAbandoned(temp string) {
+	claim, err := d.Claim(temp)
+	if err != nil {
+		return
+	}
+	_ = claim.Remove()
+	claim.Release()
 }
 
 func (d *Dir) readNames() ([]string, error) {
@@ -165,12 +190,4 @@ func (d *Dir) readNames() ([]string, error) {
 	list := os.NewFile(uintptr(fd), d.path)
 	defer list.Close()
 	return list.Readdirnames(-1)
-}
-
-// abandoned says whether the process that was writing a temporary is dead.
-func abandoned(temp string) bool {
-	var writer Process
-	var count uint64
-	_, err := fmt.Sscanf(temp, tempPrefix+"%d-%d-%d", &writer.PID, &writer.Start, &count)
-	return err == nil && !writer.Alive()
 }

@@ -7,9 +7,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -115,23 +118,79 @@ func TestReadRefusesPlantedFiles(t *testing.T) {
 
 func TestNamesRemovesWhatTheDeadLeft(t *testing.T) {
 	dir := openTemp(t)
-	self, err := Self()
+	if err := dir.Create("note", nil); err != nil {
+		t.Fatal(err)
+	}
+	dead := dir.Join(tempPrefix + "dead")
+	if err := os.WriteFile(dead, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	living, err := dir.writeTemp([]byte("more"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := fmt.Sprintf("%s%d-%d-1", tempPrefix, self.PID, self.Start+1)
-	mine := fmt.Sprintf("%s%d-%d-1", tempPrefix, self.PID, self.Start)
-	for _, name := range []string{dead, mine, "note"} {
-		if err := os.WriteFile(dir.Join(name), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	defer living.Release()
 	if names, err := dir.Names(); err != nil || !slices.Equal(names, []string{"note"}) {
 		t.Errorf("names %v, %v: want the note", names, err)
 	}
 	left, _ := filepath.Glob(dir.Join(tempPrefix + "*"))
-	if !slices.Equal(left, []string{dir.Join(mine)}) {
-		t.Errorf("temporaries left: %v, want %s", left, mine)
+	if !slices.Equal(left, []string{dir.Join(living.name)}) {
+		t.Errorf("temporaries left: %v, want %s", left, living.name)
+	}
+}
+
+var writeProgram = nstest.Program("state.write", write)
+
+// write PATH TIMES lists and writes a state directory, in a pid namespace of its
+// own with a /proc to it, and says what failed.
+func write(args []string) {
+	times, err := strconv.Atoi(args[1])
+	err = errors.Join(err, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("proc", "/proc", "proc", 0, ""))
+	if err != nil {
+		panic(err)
+	}
+	dir, err := Open(args[0])
+	if err != nil {
+		panic(err)
+	}
+	failed, last := 0, error(nil)
+	for range times {
+		_, listed := dir.Names()
+		if err := errors.Join(listed, dir.Replace("note", []byte("content"))); err != nil {
+			failed, last = failed+1, err
+		}
+	}
+	if failed > 0 {
+		fmt.Printf("%d of %d writes failed: %v", failed, times, last)
+	}
+}
+
+// /run may be shared by pid namespaces, which see nothing of each other's
+// processes.
+func TestWritersInOtherPIDNamespaces(t *testing.T) {
+	nstest.Require(t, "root")
+	dir := openTemp(t)
+	var writers sync.WaitGroup
+	for range 3 {
+		leash, end, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer end.Close()
+		cmd := exec.Command("/proc/self/exe", dir.Path(), "3000")
+		cmd.Env = append(os.Environ(), "IPC_CR_NSTEST_PROGRAM="+writeProgram)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+		cmd.ExtraFiles = []*os.File{leash}
+		time.Sleep(20 * time.Millisecond) // all have pid 1: they differ in when they began, to a hundredth
+		writers.Go(func() {
+			if out, err := cmd.Output(); err != nil || len(out) > 0 {
+				t.Errorf("%s %v", out, err)
+			}
+		})
+	}
+	writers.Wait()
+	if left, _ := os.ReadDir(dir.Path()); len(left) != 1 {
+		t.Errorf("%v is left, want the note", left)
 	}
 }
 
