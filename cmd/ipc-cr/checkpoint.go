@@ -64,6 +64,9 @@ func (f *checkpointFlags) run(cmd *cobra.Command) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	defer ns.Close()
+	if f.freeze {
+		defer withoutJobStop()()
+	}
 	out := outputOf(cmd, f.json)
 	bar := newBar(out.err, "copying")
 	report, err := plugin.Checkpoint(cmd.Context(), plugin.CheckpointOptions{

@@ -22,6 +22,15 @@ func TestMain(m *testing.M) { nstest.Main(m) }
 // commandProgram is the whole command as a process of its own.
 var commandProgram = nstest.Program("ipc-cr", func([]string) { main() })
 
+// jobProgram is the command as a shell's job: the kernel stops none whose process
+// group has no parent in its session.
+var jobProgram = nstest.Program("ipc-cr-job", func([]string) {
+	if err := unix.Setpgid(0, 0); err != nil {
+		panic(err)
+	}
+	main()
+})
+
 // idleProgram lives in a namespace until its stdin ends.
 var idleProgram = nstest.Program("idle", func([]string) { os.Stdin.Read(make([]byte, 1)) })
 

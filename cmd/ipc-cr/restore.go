@@ -157,10 +157,12 @@ func (f *restoreFlags) restore(cmd *cobra.Command, ns *nsenter.Namespace, policy
 	}
 	out := outputOf(cmd, f.json)
 	bar := newBar(out.err, "restoring")
+	stoppable := withoutJobStop()
 	report, err := plugin.Restore(cmd.Context(), plugin.RestoreOptions{
 		Kinds: kinds, Namespace: ns, Fresh: f.fresh, Dir: f.dir, Number: number,
 		OnConflict: policy, DryRun: f.dryRun, Progress: bar.progress(),
 	})
+	stoppable()
 	bar.done()
 	if err != nil {
 		return err

@@ -29,7 +29,12 @@ func slow(t *testing.T) (ns *nsenter.Namespace, path string) {
 // copying starts a checkpoint and waits until it copies.
 func copying(t *testing.T, dir string, args ...string) *nstest.Process {
 	t.Helper()
-	p := nstest.Start(t, nil, commandProgram, append([]string{"checkpoint", "--method", "copy", "-D", dir}, args...)...)
+	return copyingAs(t, commandProgram, dir, args...)
+}
+
+func copyingAs(t *testing.T, program, dir string, args ...string) *nstest.Process {
+	t.Helper()
+	p := nstest.Start(t, nil, program, append([]string{"checkpoint", "--method", "copy", "-D", dir}, args...)...)
 	temporary := filepath.Join(dir, images.FileName(images.MsgKind, 1)+".ipc-cr-tmp")
 	eventually(t, "the copy has begun", func() bool {
 		_, err := os.Stat(temporary)
@@ -88,6 +93,24 @@ func TestKilledWhileFrozen(t *testing.T) {
 	mustRun(t, "checkpoint", "--ns", other, "-D", dir)
 	if entries, _ := os.ReadDir(dir); len(entries) != 3 {
 		t.Errorf("%d files after the next checkpoint, want 3", len(entries))
+	}
+}
+
+// Ctrl-Z does not stop it while it keeps tasks stopped.
+func TestJobStopWhileFrozen(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, path := slow(t)
+	p := copyingAs(t, jobProgram, t.TempDir(), "--ns", path, "--freeze")
+	if err := unix.Kill(p.PID(), unix.SIGTSTP); err != nil {
+		t.Fatal(err)
+	}
+	kill := time.AfterFunc(20*time.Second, p.Kill)
+	defer kill.Stop()
+	if status, out := runProcess(p); status != 0 {
+		t.Errorf("exit status %d: %s", status, out)
+	}
+	if n := tasksStopped(t, ns); n != 0 {
+		t.Errorf("%d tasks are stopped", n)
 	}
 }
 

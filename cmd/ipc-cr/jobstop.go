@@ -1,0 +1,17 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// withoutJobStop keeps Ctrl-Z from stopping the command until the function it
+// returns is called: the tasks that it has stopped would stand still for as long
+// as it does. The signal is caught, not ignored, which a COMMAND would inherit.
+func withoutJobStop() (end func()) {
+	stops := make(chan os.Signal, 1)
+	signal.Notify(stops, unix.SIGTSTP)
+	return func() { signal.Stop(stops) }
+}
