@@ -24,6 +24,9 @@ type bar struct {
 
 const barWidth = 30
 
+// barAfter is how long a copy takes that is not worth a bar.
+var barAfter = time.Second
+
 func newBar(w io.Writer, what string) *bar { return &bar{w: w, what: what, since: time.Now()} }
 
 // progress returns what the engine calls, nil if nobody would see it.
@@ -39,7 +42,7 @@ func (b *bar) progress() plugin.Progress {
 }
 
 func (b *bar) draw(done, total int64) {
-	if total <= 0 || time.Since(b.since) < time.Second {
+	if total <= 0 || time.Since(b.since) < barAfter {
 		return
 	}
 	b.drawn = true
