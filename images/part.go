@@ -16,8 +16,8 @@ const PieceSize = 128 << 10
 // KeptSize is how long a Part can be that Keep keeps in memory.
 const KeptSize = 8 << 20
 
-// A Part holds some pieces. In front of each is room for what the piece before
-// ended with: the first part of a message.
+// A Part that is not kept holds some pieces, which take turns. In front of each is
+// room for what the piece before ended with: the first part of a message.
 const (
 	partRoom   = 68 << 10
 	partPieces = 4
@@ -83,7 +83,7 @@ func NewPart(src io.ReaderAt, from, to int64) *Part {
 // Kept has the bytes. It must come before everything else.
 func (t *Part) Keep() bool {
 	size := t.to - t.from
-	if size > KeptSize {
+	if size == 0 || size > KeptSize {
 		return false
 	}
 	t.long = longs.Get().(*[]byte)

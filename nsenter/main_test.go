@@ -143,7 +143,6 @@ func statusField(status, name string) string {
 	return line
 }
 
-// printOwn prints what the owner of the program's own namespace maps.
 // printOwnLater prints whether its root has a mapping before and after it gets one.
 func printOwnLater([]string) {
 	n, err := nsenter.Current()
@@ -163,6 +162,7 @@ func printOwnLater([]string) {
 	}
 }
 
+// printOwn prints what the owner of the program's own namespace maps.
 func printOwn([]string) {
 	n, err := nsenter.New()
 	if err != nil {

@@ -4,15 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
 // Owner is the user namespace that owns an IPC namespace, as seen from the
-// caller. It is shared: who has one must not change it. Owners and creators of IPC objects are ids of that user namespace;
-// msgctl(2) shows them to the caller as ids of the caller's own.
+// caller. Owners and creators of IPC objects are ids of that user namespace;
+// msgctl(2) shows them to the caller as ids of the caller's own. An Owner may be
+// another caller's too, and must not be changed.
 type Owner struct {
 	Own  bool // it is the caller's own user namespace
 	UIDs IDMap
@@ -61,11 +61,23 @@ func (n *Namespace) owner() (*Owner, error) {
 // The links of a thread of its own take longer.
 const self = "/proc/self"
 
-// ownUser is the user namespace of this process, which it cannot change.
-var ownUser = sync.OnceValues(func() (nsKey, error) { return keyAt(unix.AT_FDCWD, self+"/ns/user") })
+// What ownUser and ownMaps have found, which stays so.
+var (
+	ownKey   atomic.Pointer[nsKey]
+	ownKnown atomic.Pointer[Owner]
+)
 
-// ownKnown is what ownMaps has read.
-var ownKnown atomic.Pointer[Owner]
+// ownUser is the user namespace of this process.
+func ownUser() (nsKey, error) {
+	if known := ownKey.Load(); known != nil {
+		return *known, nil
+	}
+	key, err := keyAt(unix.AT_FDCWD, self+"/ns/user")
+	if err == nil {
+		ownKey.Store(&key)
+	}
+	return key, err
+}
 
 // ownMaps reads the maps until there are some: a map can be written once
 // (user_namespaces(7)), by the parent too, and after the process's start.

@@ -81,8 +81,8 @@ func (s *walkingSum) add(walking time.Duration) {
 
 func (s *walkingSum) total() time.Duration { return time.Duration(s.Load()) }
 
-// prepare loads the program, while the tasks still run, if it is going to be used
-// for sure.
+// prepare loads the program, before any task is stopped by us, if it is going to
+// be used for sure.
 func (c *copying) prepare(walking time.Duration) {
 	if c.method == MethodBPF || c.method == MethodAuto && walking > loading {
 		c.load()

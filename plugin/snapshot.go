@@ -66,7 +66,7 @@ func (s *snapshot) take(ctx context.Context) error {
 	return errors.Join(err, held.release())
 }
 
-// prepare looks at how much there is, while the tasks run.
+// prepare looks at how much there is, before any task is stopped by us.
 func (s *snapshot) prepare(k kernel.Kernel) error {
 	var least, most time.Duration
 	for _, kind := range s.opt.Kinds {

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/ipc-cr/ipc-cr/images"
-	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 )
 
 // behindFrom is how many bytes a queue must hold for a second thread to be worth
@@ -15,17 +14,13 @@ const behindFrom = 1 << 20
 
 // So many blocks go around: one is being filled, one written, and the others wait.
 // With three those who fill and write sleep for each other so often that a queue
-// of 500 x 64 KiB takes 1.5 to 2 times as long. They are no more than three where
-// more would hold over holdAt.
+// of 500 x 64 KiB takes 1.5 to 2 times as long. Those that grew large, by a long
+// message, are not used again, until there are three.
 const (
 	fewestBlocks = 3
 	mostBlocks   = 6
+	largeBlock   = holdAt / mostBlocks
 )
-
-func behindBlocks(q *kernel.Queue) int {
-	length := flushAt + q.CBytes/max(q.QNum, 1)
-	return int(min(max(holdAt/length, fewestBlocks), mostBlocks))
-}
 
 // behind writes what is copied of one large queue, in a goroutine of its own while
 // the copy goes on: to write takes about as long as to copy. It does not sum up: a
@@ -35,6 +30,7 @@ type behind struct {
 	share  int
 	full   chan parcel
 	free   chan *images.Block
+	blocks int // that go around, run's own
 	ended  sync.WaitGroup
 	failed atomic.Bool
 	err    error // for finish, when the goroutine has ended
@@ -48,13 +44,13 @@ type parcel struct {
 	sum   uint32
 }
 
-func newBehind(out *ordered, share, blocks int) *behind {
+func newBehind(out *ordered, share int) *behind {
 	b := &behind{
-		out: out, share: share,
-		full: make(chan parcel, blocks),
-		free: make(chan *images.Block, blocks),
+		out: out, share: share, blocks: mostBlocks,
+		full: make(chan parcel, mostBlocks),
+		free: make(chan *images.Block, mostBlocks),
 	}
-	for range blocks - 1 {
+	for range mostBlocks - 1 {
 		b.free <- &images.Block{}
 	}
 	b.ended.Go(b.run)
@@ -67,6 +63,10 @@ func (b *behind) run() {
 		if b.err == nil {
 			b.err = b.out.writeSummed(b.share, p)
 			b.failed.Store(b.err != nil)
+		}
+		if p.block.Cap() > largeBlock && b.blocks > fewestBlocks {
+			b.blocks--
+			continue
 		}
 		p.block.Reset()
 		b.free <- p.block

@@ -153,7 +153,7 @@ func (c *copier) queue(q *kernel.Queue) error {
 	c.block.Queue(&head)
 	c.writer = writer{out: c.out, share: c.share, mark: c.block.Len()}
 	if q.CBytes >= behindFrom {
-		c.writer.behind = newBehind(c.out, c.share, behindBlocks(q))
+		c.writer.behind = newBehind(c.out, c.share)
 	}
 	err = c.messages(q)
 	sum, writeErr := c.writer.finish(c.block)

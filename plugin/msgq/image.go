@@ -80,13 +80,13 @@ func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
 	if err != nil {
 		return err
 	}
-	defer img.source.checked()
 	for {
 		err := img.scan(ctx, r)
 		if len(img.records) == 1 { // most queues are like the first
 			img.records = slices.Grow(img.records, int(min(size/img.records[0].length, maxQueues)))
 		}
 		if errors.Is(err, io.EOF) {
+			img.source.checked()
 			return set.Check(images.MsgKind, r.Offset(), r.FileSum())
 		}
 		if err != nil {
@@ -232,7 +232,7 @@ func (s *source) whole(size int64) (*images.Reader, error) {
 	return images.NewPartReader(s.path, s.part)
 }
 
-// checked gives back the memory, unless the file is kept in it.
+// checked gives back the memory when all was read, unless the file is kept in it.
 func (s *source) checked() {
 	if s.data = s.part.Kept(); s.data == nil {
 		s.release()
@@ -256,10 +256,10 @@ type cursor struct {
 
 // rest ends what at began.
 func (c *cursor) rest() {
+	c.reader.ResetBytes(c.source.path, nil, 0) // puts back what was written over, and lets go of the memory
 	if c.part == nil {
 		return
 	}
-	c.reader.ResetBytes(c.source.path, nil, 0) // lets go of the part's memory
 	c.part.Close()
 	c.part, c.end = nil, 0
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/memkernel"
 )
@@ -229,16 +231,24 @@ func TestHelpersCannotEnter(t *testing.T) {
 	}
 }
 
-// What is copied of a large queue waits in no more memory than a thread may hold, or
-// in three blocks.
+// What is copied of a large queue waits in no more memory than a thread may hold,
+// or in three blocks.
 func TestBlocksBehind(t *testing.T) {
-	for _, c := range []struct {
-		messages, bytes uint64
-		want            int
-	}{{0, 0, 6}, {1 << 20, 1 << 20, 6}, {500, 500 * 64 << 10, 6}, {64, 64 * 128 << 10, 5}, {8, 8 << 20, 3}, {1, 64 << 20, 3}} {
-		q := &kernel.Queue{QNum: c.messages, CBytes: c.bytes}
-		if got := behindBlocks(q); got != c.want {
-			t.Errorf("%d messages, %d bytes: %d blocks, want %d", c.messages, c.bytes, got, c.want)
+	for size, want := range map[int]int{flushAt: 6, 128 << 10: 6, 256 << 10: 3, 16 << 20: 3} {
+		b := newBehind(newOrdered(io.Discard), 0)
+		block, used := &images.Block{}, map[*images.Block]bool{}
+		for i := range 40 {
+			if block.Cap() < size {
+				block.Reserve(size)
+			}
+			if i >= 20 { // until then blocks may still be left out
+				used[block] = true
+			}
+			block = must(b.swap(parcel{block: block}))
+		}
+		check0(t, b.finish())
+		if b.blocks != want || len(used) > want {
+			t.Errorf("blocks of %d bytes: %d go around, %d were used, want %d", size, b.blocks, len(used), want)
 		}
 	}
 }

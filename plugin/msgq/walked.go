@@ -27,8 +27,15 @@ func (of Kind) Walking(k kernel.Kernel) (least, most time.Duration, err error) {
 	if of.chosen == nil { // else the numbers are not those of the chosen queues
 		least = walking(uint64(table.Messages), uint64(table.Queues))
 	}
+	if table.MaxIndex > quickIndexes {
+		return least, least, err
+	}
 	return least, walking(uint64(table.Messages), 1), err
 }
+
+// quickIndexes is how many indexes can be looked at for what loading the program
+// takes. With more than that EachWalking costs more than it may spare.
+const quickIndexes = 8 << 10
 
 // EachWalking implements kind.Kind.
 func (of Kind) EachWalking(t *kind.Target, k kernel.Kernel, tell func(time.Duration)) error {

@@ -236,6 +236,18 @@ func TestWalking(t *testing.T) {
 	}
 }
 
+// Where there are very many queues nobody is to look at each.
+func TestWalkingOfManyQueues(t *testing.T) {
+	w := memoryWorld(t)
+	w.put(newBox(1, 1, many(200, 1)...), newBox(quickIndexes+1, 2, many(100, 1)...))
+	w.look(func(k kernel.Kernel) {
+		least, most, err := Kind{}.Walking(k)
+		if check0(t, err); least != walking(300, 2) || most != least {
+			t.Errorf("at least %v, at most %v", least, most)
+		}
+	})
+}
+
 // What is told of each queue is what the copy asks for, of the chosen ones only.
 func TestEachWalking(t *testing.T) {
 	w := memoryWorld(t)
