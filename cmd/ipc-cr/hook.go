@@ -31,6 +31,7 @@ func hook(ctx context.Context, getenv func(string) string, stderr io.Writer) err
 	if why := getenv(infront.OrdinaryEnv); why != "" && event.Action == criuhook.PreDump {
 		fmt.Fprintf(stderr, "ipc-cr: %s\n", why)
 	}
+	defer withoutJobStop()() // CRIU's terminal may be ours
 	h := &criuhook.Hook{Kinds: kinds, Log: stderr}
 	return h.Run(ctx, event)
 }

@@ -162,3 +162,37 @@ func TestExecveEndsMeanwhile(t *testing.T) {
 		t.Errorf("the process said %q", line)
 	}
 }
+
+// A thread of ours that nobody has told us of, and that execve(2) waits for: it was
+// born to one that had been seized and had not stopped.
+func TestExecveWaitsForOurs(t *testing.T) {
+	ns := nstest.Fresh(t)
+	p := nstest.Start(t, ns, execveProgram)
+	thread := 0
+	fmt.Sscan(readLine(t, p), &thread)
+	proc, err := openProc()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHolder(proc, ns.Inode(), Options{Timeout: 10 * time.Second})
+	h.tracers.of(p.PID(), false).do(func() { err = seize(thread) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Stdin.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the thread has ended and is not reaped", func() bool {
+		stat, err := os.ReadFile(procPath(thread, ofThread(thread, "stat")))
+		return err == nil && strings.Contains(string(stat), ") Z ")
+	})
+	s, err := h.start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustHoldAll(t, ns, s)
+	mustRelease(t, s)
+	if line := readLine(t, p); line != "executed" {
+		t.Errorf("the process said %q, want that it executed", line)
+	}
+}

@@ -12,12 +12,12 @@ import (
 // Of those that can and had their time it blames the first; one in vfork only
 // if there is no other, because its child is the one to blame.
 func (h *holder) explainAll(waiting []*member) error {
-	if m := h.tracers.hung(h.opt.Timeout); m != nil {
+	if m := h.hung(); m != nil {
 		return h.blame(m, h.excuseExecve(m.pid))
 	}
 	var late *member
 	for _, m := range waiting {
-		if !h.knows(m) || m.stopped || m.by != nil && m.by.busy.Load() {
+		if !h.knows(m) || m.stopped || m.undecided() {
 			continue
 		}
 		h.explain(m)
@@ -29,6 +29,22 @@ func (h *holder) explainAll(waiting []*member) error {
 		return nil
 	}
 	return h.blame(late, h.excuse(late))
+}
+
+// undecided: the kernel has not said yet whether it is ours, or nobody could hear it.
+func (m *member) undecided() bool {
+	return m.by != nil && (m.by.busy.Load() || !m.seized && m.by.pending())
+}
+
+// hung returns a task whose seizure does not come back. A tracer that could run,
+// and has no processor, waits for nobody.
+func (h *holder) hung() *member {
+	for _, t := range h.tracers.hung(h.opt.Timeout) {
+		if m := t.hung(h.opt.Timeout); m != nil && h.proc.state(t.tid) != 'R' {
+			return m
+		}
+	}
+	return nil
 }
 
 // explain sets m.why if the task cannot run although it has not stopped for us.
@@ -57,7 +73,7 @@ func (h *holder) explainForeign(m *member) {
 	st, ok := h.proc.status(m.tid)
 	switch {
 	case !ok || st.dead():
-		h.forget(m)
+		h.bury(m)
 	case st.tracer == 0 || h.tracers.byThread(st.tracer) != nil:
 		h.seize(m)
 	case st.state == 't', st.state == 'T':

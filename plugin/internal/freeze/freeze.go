@@ -53,7 +53,8 @@ type Stopped struct {
 //
 // On an error all tasks have been let go again, except for those of a process
 // that an execve(2) which does not end keeps us from letting go: they are free
-// when it has ended, or the calling process has. It is a *TaskError if one task
+// when it has ended, or the calling process has. (Until then each such call keeps a
+// thread and a descriptor.) It is a *TaskError if one task
 // is to blame (it does not stop, it runs under another tracer, or EPERM or
 // EACCES: no right to trace it), ctx's own if that ended it, and ErrHost for
 // the host's namespace.
@@ -82,7 +83,7 @@ func all(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
 // Release lets all tasks go. The signals that arrived meanwhile are delivered,
 // a job-stopped task stays stopped unless it got SIGCONT. When it returns no
 // task is traced by the caller any more. A second Release does nothing and
-// returns what the first did. It fails only if the tracing thread does not end,
+// returns what the first did. It fails only if a tracing thread does not end,
 // which then leaves tasks stopped that had been frozen by their cgroup.
 func (s *Stopped) Release() error { return s.end() }
 

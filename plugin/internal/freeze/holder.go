@@ -17,6 +17,7 @@ type member struct {
 	since    time.Time // when it was asked to stop, or met under another tracer
 	by       *tracer   // whose tracee it is or is to be
 	tries    int       // how often the kernel refused it without a reason to be seen
+	foreign  bool      // it was met under another tracer
 	seized   bool      // it is our tracee
 	checked  bool      // its namespace was looked at again after its first stop
 	stopped  bool
@@ -139,7 +140,7 @@ func (h *holder) seize(m *member) {
 		m.why = WhyFrozen
 		return
 	}
-	m.by = h.tracers.of(m.pid)
+	m.by = h.tracers.of(m.pid, h.proc.threads(m.pid) == 1)
 	m.by.next = append(m.by.next, m)
 }
 
@@ -159,11 +160,13 @@ func (h *holder) taken(m *member, err error) error {
 	st, ok := h.proc.status(m.tid)
 	switch {
 	case !ok || st.dead():
-		h.forget(m)
+		h.bury(m)
 	case h.tracers.byThread(st.tracer) != nil: // seized at birth, or under another id before execve
 		h.ask(m)
 	case st.tracer != 0:
-		m.tries = 0
+		if m.tries = 0; !m.foreign {
+			m.foreign, m.since = true, time.Now()
+		}
 	case !errors.Is(err, unix.EPERM) || m.tries == maxTries:
 		return h.blame(m, explainSeize(err))
 	default: // whoever traced it has just let go

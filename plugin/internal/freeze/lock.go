@@ -31,6 +31,10 @@ const lockInterval = 5 * time.Millisecond
 // others from stopping them meanwhile. The host's namespace is never stopped, and
 // its lock not taken.
 //
+// The threads are those at the moment of TakeLock: one that enters a namespace
+// later is not covered. Two holders in one process exclude each other like any
+// two, if one's thread is in the other's namespace.
+//
 // They are locks of flock(2) on the namespaces' own files, which need no place and
 // no privilege, and end with the process. Processes in the namespace can take it
 // as well and so keep their namespace from being frozen, as they can by tracing
@@ -62,18 +66,38 @@ func (l *Lock) open(fd int) error {
 	if err := l.add("/proc/self/fd/"+strconv.Itoa(fd), unix.LOCK_EX); err != nil {
 		return err
 	}
-	threads, err := os.ReadDir("/proc/self/task")
+	threads, err := ownThreads()
 	if err != nil {
 		return err
 	}
 	for _, thread := range threads {
+		// EACCES, too: of a thread that ends in that moment (proc_ns_get_link).
 		err := l.add("/proc/self/task/"+thread.Name()+"/ns/ipc", unix.LOCK_SH)
-		if err != nil && !ended(err) {
+		if err != nil && !ended(err) && !errors.Is(err, unix.EACCES) {
 			return err
 		}
 	}
 	slices.SortFunc(l.files, func(a, b lockFile) int { return cmp.Compare(a.inode, b.inode) })
 	return nil
+}
+
+// ownThreads lists the threads of this process, again where one that ends has cut
+// the list short (next_tid in fs/proc/base.c): a directory has two links more.
+func ownThreads() (threads []os.DirEntry, err error) {
+	const dir = "/proc/self/task"
+	for range looks {
+		if threads, err = os.ReadDir(dir); err != nil {
+			return nil, err
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil {
+			return nil, os.NewSyscallError("stat", err)
+		}
+		if len(threads) >= int(st.Nlink)-2 {
+			break
+		}
+	}
+	return threads, nil
 }
 
 // add opens a namespace's file, unless it is there already or the host's. Locks

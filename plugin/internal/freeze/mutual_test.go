@@ -110,3 +110,26 @@ func TestLockSharesItsOwn(t *testing.T) {
 	}
 	lock.Release()
 }
+
+// Threads of this process that end while it looks where they are do not matter.
+func TestLockWhileThreadsEnd(t *testing.T) {
+	ns := nstest.Fresh(t)
+	for range 4 {
+		go func() {
+			for t.Context().Err() == nil {
+				ended := make(chan struct{})
+				go onThread(func() { close(ended) })
+				<-ended
+			}
+		}()
+	}
+	for range 2000 {
+		lock, err := TakeLock(t.Context(), ns.Fd(), time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

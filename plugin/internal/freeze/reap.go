@@ -2,6 +2,8 @@ package freeze
 
 import (
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // reapPause is the shortest pause of the reaper; it makes longer ones where a
@@ -37,6 +39,28 @@ func (h *holder) buryDead() {
 			h.bury(m)
 		}
 	}
+	for _, t := range h.tracers.hung(reapPause) {
+		if m := t.hung(reapPause); m != nil {
+			h.buryStrangers(m.pid)
+		}
+	}
+}
+
+// buryStrangers reaps those of a process in execve that are ours and dead and no
+// members: born to a task that had been seized and had not stopped yet, they are
+// tracees of which nobody has told us.
+func (h *holder) buryStrangers(pid int) {
+	fd, err := h.proc.openTask(pid, "task")
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	_ = eachNumber(fd, h.proc.tids, func(tid int) error {
+		if st, ok := h.proc.status(tid); ok && st.dead() && h.members[tid] == nil && h.tracers.byThread(st.tracer) != nil {
+			_ = waitDead(tid)
+		}
+		return nil
+	})
 }
 
 // bury reaps a dead tracee, unless it is a process that the caller's own

@@ -105,6 +105,10 @@ func (t *tracer) seizeAll() {
 	t.busy.Store(false)
 }
 
+// pending tells whether it has somebody to seize, or has seized somebody who is not
+// taken in yet.
+func (t *tracer) pending() bool { return len(t.seizing)+len(t.next) > 0 }
+
 // hung returns the task whose seizure takes longer than it may, nil if none does.
 func (t *tracer) hung(limit time.Duration) *member {
 	s := t.current.Load()
@@ -114,16 +118,16 @@ func (t *tracer) hung(limit time.Duration) *member {
 	return s.member
 }
 
-// end has the thread let go of what has stopped, then exit. One that is busy does
-// so when it can.
+// end has the thread let go of what has stopped, then exit, and waits for neither.
+// One that is busy only exits, when it can.
 func (t *tracer) end(stopped []*member) {
 	t.quit.Store(true)
 	if !t.busy.Load() {
-		t.do(func() {
+		t.jobs <- func() {
 			for _, m := range stopped {
 				_ = detach(m.tid, m.signal())
 			}
-		})
+		}
 	}
 	close(t.jobs)
 }

@@ -2,36 +2,53 @@ package freeze
 
 import "time"
 
-// maxTracers bounds the threads: Go ends a program that needs 10,000, and a
-// cgroup may allow fewer still.
-const maxTracers = 500
+// maxTracers bounds the threads: a program of Go's ends where a cgroup or a limit
+// does not allow one more.
+const maxTracers = 32
 
-// tracers are one a process of the tasks that are stopped. While a process is in
-// execve(2), PTRACE_SEIZE of any of its threads waits in the kernel, deaf to
-// signals (cred_guard_mutex in ptrace_attach): for ever, if execve waits for a
-// thread to be reaped by another tracer that does not. A thread that waits there
-// lets go of nobody, so what it holds may only be of that process, and children
-// that were born to it in the microsecond between its seizure and its stop.
-// Beyond maxTracers processes have to share.
+// tracers are one a process of several threads, and one for all other tasks that
+// are stopped. While a process is in execve(2), PTRACE_SEIZE of any of its threads
+// waits in the kernel, deaf to signals (cred_guard_mutex in ptrace_attach): for
+// ever, if execve waits for a thread to be reaped by another tracer that does not.
+// A thread that waits there lets go of nobody, so what it holds may only be of that
+// process, and children that were born to it in the microsecond between its
+// seizure and its stop.
+//
+// A process of one thread waits for nobody, and most have one: a thread for each
+// would be many, that all want the processor from tasks that are not stopped yet.
+// Beyond maxTracers processes have to share as well.
 type tracers struct {
 	all       []*tracer
+	common    *tracer // of the processes of one thread
 	byProcess map[int]*tracer
 	since     time.Time // when the first seizure began
 }
 
-// of returns the tracer of a process, which may not be ready yet.
-func (s *tracers) of(pid int) *tracer {
+// of returns the tracer of a process, which may not be ready yet. alone: it has
+// one thread.
+func (s *tracers) of(pid int, alone bool) *tracer {
+	if alone {
+		if s.common == nil {
+			s.common = s.start()
+		}
+		return s.common
+	}
 	t := s.byProcess[pid]
 	if t != nil {
 		return t
 	}
-	if len(s.all) < maxTracers {
-		t = startTracer()
-		s.all = append(s.all, t)
+	if len(s.byProcess) < maxTracers {
+		t = s.start()
 	} else {
-		t = s.all[len(s.byProcess)%maxTracers]
+		t = s.all[len(s.byProcess)%len(s.all)]
 	}
 	s.byProcess[pid] = t
+	return t
+}
+
+func (s *tracers) start() *tracer {
+	t := startTracer()
+	s.all = append(s.all, t)
 	return t
 }
 
@@ -103,12 +120,12 @@ func (s *tracers) idle() bool {
 	return true
 }
 
-// hung returns a task whose seizure takes longer than it may, nil if there is none.
-func (s *tracers) hung(limit time.Duration) *member {
+// hung returns those tracers whose seizure takes longer than it may.
+func (s *tracers) hung(limit time.Duration) (hung []*tracer) {
 	for _, t := range s.all {
-		if m := t.hung(limit); m != nil {
-			return m
+		if t.hung(limit) != nil {
+			hung = append(hung, t)
 		}
 	}
-	return nil
+	return hung
 }

@@ -85,8 +85,12 @@ func (d *Dir) claimTemp() (*Claim, error) {
 		if err == nil {
 			return temp, nil
 		}
+		other := errors.Is(err, ErrBusy) || errors.Is(err, unix.ENOENT)
+		if !other {
+			_ = temp.Remove() // nobody could claim it later
+		}
 		temp.Release()
-		if !errors.Is(err, ErrBusy) && !errors.Is(err, unix.ENOENT) {
+		if !other {
 			return nil, err
 		}
 	}
