@@ -5,11 +5,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/ipc-cr/ipc-cr/plugin/criuhook/idle"
 )
 
 // Name is what the binary is called as CRIU's action script, which gets no
 // arguments to tell it what it is.
-const Name = "ipc-cr-criu-hook"
+const Name = idle.Name
 
 // madeHere begins a file that did not exist before.
 const madeHere = "# made by ipc-cr install; ipc-cr uninstall removes it\n"

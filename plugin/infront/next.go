@@ -11,13 +11,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/plugin/criuhook/idle"
 )
 
 // Name is the name under which the binary is the place in front of criu, and
 // HookName the one under which it is criu's action script.
 const (
 	Name     = "criu"
-	HookName = "ipc-cr-criu-hook"
+	HookName = idle.Name
 )
 
 // passedEnv tells the next program which files have been executed under the name

@@ -30,7 +30,7 @@ const (
 )
 
 func init() {
-	if len(os.Args) > 0 && IsHook(os.Args[0]) && At(os.Getenv(ActionEnv)) {
+	if len(os.Args) > 0 && IsHook(os.Args[0]) && nothingToDo(os.Getenv(ActionEnv)) {
 		os.Exit(0)
 	}
 }
@@ -46,9 +46,9 @@ func IsHook(argv0 string) bool {
 	return base == Name
 }
 
-// At tells whether there is nothing to do at an action. Where none is told
-// something is wrong, and to be said.
-func At(action string) bool { return action != "" && !Concerns(action) }
+// nothingToDo tells whether an action does not concern the hook. Where none is
+// told something is wrong, and to be said.
+func nothingToDo(action string) bool { return action != "" && !Concerns(action) }
 
 // Concerns tells whether there is anything to do at an action.
 func Concerns(action string) bool {
