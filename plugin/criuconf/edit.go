@@ -43,19 +43,24 @@ func Add(text []byte, script string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	present := false
-	for _, s := range scripts {
-		switch {
-		case s.Path == script:
-			present = true
-		case path.Base(s.Path) == Name:
-			return nil, &LineError{Line: s.Line, Err: fmt.Errorf("it runs %s, the hook of another ipc-cr: remove that line first", s.Path)}
-		}
+	if err := checkAlone(scripts, script); err != nil {
+		return nil, err
 	}
-	if present {
+	if slices.ContainsFunc(scripts, func(s Script) bool { return s.Path == script }) {
 		return text, nil
 	}
 	return append([]byte(lineOf(script)), text...), nil
+}
+
+// checkAlone wants none of the scripts to be the hook of an ipc-cr elsewhere. The
+// error is a *LineError.
+func checkAlone(scripts []Script, script string) error {
+	for _, s := range scripts {
+		if s.Path != script && path.Base(s.Path) == Name {
+			return &LineError{Line: s.Line, Err: fmt.Errorf("it runs %s, the hook of another ipc-cr: remove that line first", s.Path)}
+		}
+	}
+	return nil
 }
 
 // Remove returns the text without the script's lines, whoever wrote them: a line

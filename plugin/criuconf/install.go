@@ -61,8 +61,8 @@ type Report struct {
 
 // Install makes the script and puts it into the configuration file of each
 // runtime, and puts the binary in front of criu. Nothing is changed if one of the
-// files is not understood or holds the hook of another ipc-cr, if the hook would
-// run twice, if others than root can write the program or the directory in front
+// files is not understood, if one of them or a file that is read with it holds the
+// hook of another ipc-cr, if the hook would run twice, if others than root can write the program or the directory in front
 // (ErrWritable), if Runtimes is empty and neither runc nor crun is on PATH, if
 // there is no criu to stand in front of (ErrNoCRIU), or if something that is not
 // ipc-cr's is at the place. Needs root, or to be the owner of
@@ -249,9 +249,22 @@ func (j *job) best(own map[string][]string, runtimes []string) (map[string][]str
 	return everyone, nil
 }
 
-// checkTwice refuses what would run the script twice for each action: every criu
-// reads its own file and the runtime's.
+// checkTwice refuses what would run the script twice for each action, or after
+// that of another ipc-cr: every criu reads its own file and the runtime's.
 func (j *job) checkTwice(files map[string][]string) error {
+	for _, file := range []string{RuncFile, CrunFile, DefaultFile} {
+		if !readWith(file, files) {
+			continue
+		}
+		text, err := j.root.content(file)
+		if err != nil {
+			return err
+		}
+		scripts, _ := Scripts(text) // what is not understood is refused where it is to be changed
+		if err := checkAlone(scripts, j.report.Script); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
 	has := map[string]bool{}
 	for _, file := range []string{RuncFile, CrunFile, DefaultFile} {
 		there, err := j.has(file)
@@ -266,6 +279,11 @@ func (j *job) checkTwice(files map[string][]string) error {
 		}
 	}
 	return nil
+}
+
+// readWith says whether a criu that reads one of the files reads this one too.
+func readWith(file string, files map[string][]string) bool {
+	return files[file] != nil || files[DefaultFile] != nil || file == DefaultFile && len(files) > 0
 }
 
 // has says whether a file names the script.

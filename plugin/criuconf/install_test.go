@@ -167,6 +167,9 @@ func TestRefusals(t *testing.T) {
 		"crun alone out":     {Uninstall, "", map[string]string{RuncFile: testLine}, "crun", "uninstall: crun has no /etc/criu/crun.conf and reads /etc/criu/runc.conf"},
 		"not understood":     {Install, "runc", map[string]string{RuncFile: "# x\nlog-file \"x\n"}, "", "install: /etc/criu/runc.conf: line 2: a quote is not closed"},
 		"the second":         {Install, "runc crun", map[string]string{RuncFile: "# x\n", CrunFile: other}, "", "install: /etc/criu/crun.conf: line 1: it runs /opt/" + Name},
+		"another in runc's":  {Install, "", map[string]string{RuncFile: "tcp-close\n" + other}, "criu", "install: /etc/criu/runc.conf: line 2: it runs /opt/" + Name},
+		"another in crun's":  {Install, "", map[string]string{CrunFile: other}, "criu", "install: /etc/criu/crun.conf: line 1: it runs /opt/" + Name},
+		"another in criu's":  {Install, "", map[string]string{DefaultFile: other}, "runc", "install: /etc/criu/default.conf: line 1: it runs /opt/" + Name},
 		"no directory":       {Install, "runc", map[string]string{"/etc/criu": "x"}, "", "/etc/criu/default.conf: not a directory"},
 		"the script's place": {Install, "runc", map[string]string{testScript: "mine"}, "", testScript + " is there and is not a link to ipc-cr"},
 	} {
@@ -180,6 +183,19 @@ func TestRefusals(t *testing.T) {
 			}
 			wantState(t, "refused", o.Root, before)
 		})
+	}
+}
+
+// The hook of another ipc-cr where nobody reads both files is nobody's concern,
+// and a file that is not understood and not to be changed is not either.
+func TestNotRefused(t *testing.T) {
+	other := "action-script /opt/" + Name + "\n"
+	for _, files := range []map[string]string{{CrunFile: other}, {DefaultFile: other + "log-file \"x\n"}} {
+		o := host(t, "", files)
+		o.Runtimes = []string{"runc"}
+		if got := actions(mustRun(t, Install, o)); got != Name+":created: runc.conf:created:runc" {
+			t.Errorf("%v: %s", files, got)
+		}
 	}
 }
 

@@ -92,6 +92,18 @@ func TestInstallByVersion(t *testing.T) {
 	}
 }
 
+// The hook of another ipc-cr is not joined, whichever file is right for the
+// host's criu.
+func TestInstallBesideAnother(t *testing.T) {
+	for _, c := range []struct{ version, file string }{{"4.1.1", RuncFile}, {"4.1.1", CrunFile}, {"4.1.1", DefaultFile}, {"4.2", RuncFile}, {"4.2", DefaultFile}} {
+		j := hostWithCRIU(t, c.version, map[string]string{c.file: "tcp-close\naction-script /opt/" + Name + "\n"})
+		err := j.planRuntimes(Options{})
+		if want := c.file + ": line 2: it runs /opt/" + Name + ", the hook of another ipc-cr: remove that line first"; err == nil || err.Error() != want {
+			t.Errorf("CRIU %s: %v, want %q", c.version, err, want)
+		}
+	}
+}
+
 func TestCheckByVersion(t *testing.T) {
 	for name, c := range map[string]struct {
 		version        string
