@@ -21,8 +21,9 @@ type Hook struct {
 }
 
 // Check tells of each runtime on PATH, and of criu, whether the hook is in
-// force. It changes nothing, and asks criu for its version. Annotations of a container, CRIU_CONFIG_FILE and the
-// files below a user's home can name other files, and are not looked at.
+// force. It changes nothing, and asks criu for its version, as root if nobody else
+// can write it. Annotations of a container, CRIU_CONFIG_FILE and the files below a
+// user's home can name other files, and are not looked at.
 func Check() []Hook {
 	root, err := openTree("")
 	if err != nil {
@@ -33,7 +34,8 @@ func Check() []Hook {
 	if err != nil {
 		return []Hook{}
 	}
-	return root.check(root.criuVersion(binary))
+	v, _ := root.criuVersion(binary) // install tells why there is none
+	return root.check(v)
 }
 
 func (t *tree) check(criu version) []Hook {

@@ -231,7 +231,10 @@ func (j *job) best(own map[string][]string, runtimes []string) (map[string][]str
 	if there, err := j.has(DefaultFile); there || err != nil {
 		return everyone, err
 	}
-	v := j.root.criuVersion(j.binary)
+	v, err := j.root.criuVersion(j.binary)
+	if err != nil {
+		j.note("CRIU's version is unknown, and taken for 4.2 or later: %v", err)
+	}
 	if !v.twice() {
 		return own, nil
 	}

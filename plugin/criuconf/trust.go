@@ -15,7 +15,10 @@ var ErrWritable = errors.New("others than root can write it")
 // it, belongs to root and cannot be written by group or others: CRIU will run it
 // as root. ErrWritable if not; the error names the file or directory and tells
 // what is wrong with it. Whoever can search the directories can ask.
-func OnlyRootWrites(program string) error {
+func OnlyRootWrites(program string) error { return onlyRootWrites("criu", program) }
+
+// onlyRootWrites is OnlyRootWrites for a program that root runs by another one.
+func onlyRootWrites(by, program string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(program, &st); err != nil {
 		return fmt.Errorf("stat %s: %w", program, err)
@@ -25,7 +28,7 @@ func OnlyRootWrites(program string) error {
 	}
 	for path := program; ; path = filepath.Dir(path) {
 		if err := onlyRoot(path); err != nil {
-			return fmt.Errorf("criu would run %s as root: %w", program, err)
+			return fmt.Errorf("%s would run %s as root: %w", by, program, err)
 		}
 		if path == "/" {
 			return nil

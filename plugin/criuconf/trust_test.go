@@ -10,15 +10,19 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
-// safe is a directory that users cannot write, down from /.
+// safe is a directory that users cannot write, down from /, and from which root
+// can run programs: /run is mounted noexec in many places.
 func safe(t *testing.T) string {
 	t.Helper()
 	nstest.Require(t, "root")
-	dir, err := os.MkdirTemp("/run", "ipc-cr-test-")
+	dir, err := os.MkdirTemp("/var/lib", "ipc-cr-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	return dir
 }
 

@@ -1,9 +1,12 @@
 package criuconf
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -23,17 +26,72 @@ func TestVersionOf(t *testing.T) {
 		"something":   {"echo criu 4.1.1", version{}, false},
 		"half of one": {"echo Version: 4", version{}, false},
 		"silent":      {"", version{}, false},
+		"then much":   {"echo Version: 4.1.1; head -c 1000000 /dev/zero", version{4, 1}, true},
+		"after much":  {"head -c 1000000 /dev/zero; echo; echo Version: 4.1.1", version{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			criu := filepath.Join(t.TempDir(), "criu")
 			put(t, criu, "#!/bin/sh\n[ \"$*\" = --version ] || exit 2\n"+c.script+"\n", 0o755)
-			if got := versionOf(criu); got != c.want || got.twice() != c.twice {
+			if got := versionOf(criu, answering); got != c.want || got.twice() != c.twice {
 				t.Errorf("%v, twice %t, want %v, %t", got, got.twice(), c.want, c.twice)
 			}
 		})
 	}
-	if got := versionOf("/no/such/criu"); got != (version{}) {
+	if got := versionOf("/no/such/criu", answering); got != (version{}) {
 		t.Errorf("of none: %v", got)
+	}
+}
+
+// A criu that does not answer is not waited for, nor what it has started and what
+// holds its output.
+func TestVersionInTime(t *testing.T) {
+	for _, script := range []string{"sleep 15", "sleep 15 & wait", "echo Version: 4.1.1; sleep 15 &"} {
+		criu := filepath.Join(t.TempDir(), "criu")
+		put(t, criu, "#!/bin/sh\n"+script+"\n", 0o755)
+		began := time.Now()
+		got := versionOf(criu, 100*time.Millisecond)
+		if took := time.Since(began); got != (version{}) || took > 10*time.Second {
+			t.Errorf("%s: %v after %v", script, got, took)
+		}
+	}
+}
+
+// Root asks only a criu that nobody else can exchange, wherever a link to it is;
+// install says why it did not.
+func TestVersionUntrusted(t *testing.T) {
+	j := hostWithCRIU(t, "4.1.1", nil)
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: for others any criu will do")
+	}
+	dir, ran := j.root.abs("/usr/sbin"), j.root.abs("/ran")
+	put(t, filepath.Join(dir, "criu"), "#!/bin/sh\n: >"+ran+"\necho Version: 4.1.1\n", 0o755)
+	link(t, j.root.path, "/home/bin/criu", "../../usr/sbin/criu")
+	if err := os.Chown(j.root.abs("/home/bin"), 1000, 1000); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", "/home/bin")
+	if got, err := j.root.criuVersion(testBinary); got != (version{4, 1}) || err != nil {
+		t.Errorf("through a link: %v, %v", got, err)
+	}
+	if err := errors.Join(os.Remove(ran), os.Chown(dir, 1000, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/home/bin", "/usr/sbin"} {
+		t.Setenv("PATH", path)
+		if got, err := j.root.criuVersion(testBinary); got != (version{}) || !errors.Is(err, ErrWritable) {
+			t.Errorf("on %s: %v, %v", path, got, err)
+		}
+	}
+	t.Setenv("PATH", "/usr/sbin")
+	if err := j.planRuntimes(Options{}); err != nil {
+		t.Fatal(err)
+	}
+	want := "CRIU's version is unknown, and taken for 4.2 or later: ipc-cr would run " + dir + "/criu as root: " + dir + ": others than root can write it: it belongs to uid 1000"
+	if got := strings.Join(j.report.Notes, "\n"); got != want {
+		t.Errorf("notes %q, want %q", got, want)
+	}
+	if _, err := os.Lstat(ran); err == nil {
+		t.Error("it was run")
 	}
 }
 
@@ -41,7 +99,11 @@ func TestVersionOf(t *testing.T) {
 // ipc-cr in front of criu.
 func hostWithCRIU(t *testing.T, version string, files map[string]string) *job {
 	t.Helper()
-	j := asHost(t, t.TempDir(), "/usr/local/sbin:/usr/sbin:/usr/bin", []string{"usr/sbin/runc", "usr/sbin/crun"},
+	dir := t.TempDir()
+	if os.Geteuid() == 0 {
+		dir = safe(t) // else the criu would not be asked
+	}
+	j := asHost(t, dir, "/usr/local/sbin:/usr/sbin:/usr/bin", []string{"usr/sbin/runc", "usr/sbin/crun"},
 		map[string]string{frontPlace: "../../bin/ipc-cr"})
 	put(t, j.root.abs("/usr/sbin/criu"), "#!/bin/sh\necho Version: "+version+"\n", 0o755)
 	put(t, j.root.abs(testScript), program, 0o755)
@@ -118,7 +180,11 @@ func TestCheckByVersion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := hostWithCRIU(t, c.version, c.files)
-			runc := j.root.check(j.root.criuVersion(testBinary))[0]
+			v, err := j.root.criuVersion(testBinary)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runc := j.root.check(v)[0]
 			want := Hook{Runtime: "runc", Detail: c.detail, Remedy: c.remedy}
 			got := Hook{Runtime: runc.Runtime, Detail: runc.Detail, Remedy: runc.Remedy}
 			if diff := cmp.Diff(want, got); diff != "" || runc.InForce != (len(c.files) > 0) {
