@@ -71,9 +71,9 @@ func (t *tree) look(h *Hook, criu version) {
 		h.Detail, h.Remedy = "not in "+own, remedyFor(h.Runtime, own, criu)
 	case !h.InForce:
 	case found > 1:
-		h.Detail, h.Remedy = fmt.Sprintf("in force %d times: criu runs it as often", found), "ipc-cr uninstall, then ipc-cr install"
+		h.Detail, h.Remedy = fmt.Sprintf("in force %d times: criu runs it as often", found), again(t.withHook())
 	case h.File != DefaultFile && criu.twice():
-		h.Detail, h.Remedy = fmt.Sprintf("CRIU %s runs it twice", criu), "none needed, it costs milliseconds; to spare them ipc-cr uninstall, then ipc-cr install"
+		h.Detail, h.Remedy = fmt.Sprintf("CRIU %s runs it twice", criu), "none needed, it costs milliseconds; to spare them "+again(t.withHook())
 	}
 }
 
@@ -89,6 +89,17 @@ func remedyFor(runtime, own string, criu version) string {
 		return "ipc-cr install --runtime runc --runtime crun"
 	}
 	return "ipc-cr install --runtime " + runtime
+}
+
+// withHook are the files that run a hook, as far as they are understood.
+func (t *tree) withHook() []string {
+	var list []string
+	for _, file := range []string{RuncFile, CrunFile, DefaultFile} {
+		if n, _ := t.find(&Hook{}, file); n > 0 {
+			list = append(list, file)
+		}
+	}
+	return list
 }
 
 // find looks for the script in a file and returns how often it is there.

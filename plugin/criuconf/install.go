@@ -238,18 +238,34 @@ func (j *job) best(own map[string][]string, runtimes []string) (map[string][]str
 	if !v.twice() {
 		return own, nil
 	}
-	for _, file := range []string{RuncFile, CrunFile} {
-		there, err := j.has(file)
-		if err != nil {
-			return nil, err
-		}
-		if there {
-			j.note("CRIU %s runs the hook twice from %s, and would run it once from %s: ipc-cr uninstall, then ipc-cr install", v, file, DefaultFile)
-			return own, nil
-		}
+	first, withHook, err := j.afterwards(own)
+	if err != nil {
+		return nil, err
+	}
+	if first != "" {
+		j.note("CRIU %s runs the hook twice from %s, and would run it once from %s: %s", v, first, DefaultFile, again(withHook))
+		return own, nil
 	}
 	j.note("%s, which every criu reads, whoever starts it: CRIU %s runs the hook once from there, and twice from a runtime's file", DefaultFile, v)
 	return everyone, nil
+}
+
+// afterwards are the runtimes' files with the script in them when own have it, too,
+// and the first that has it now.
+func (j *job) afterwards(own map[string][]string) (first string, all []string, err error) {
+	for _, file := range []string{RuncFile, CrunFile} {
+		there, err := j.has(file)
+		if err != nil {
+			return "", nil, err
+		}
+		if there && first == "" {
+			first = file
+		}
+		if there || own[file] != nil {
+			all = append(all, file)
+		}
+	}
+	return first, all, nil
 }
 
 // checkTwice refuses what would run the script twice for each action, or after

@@ -47,6 +47,26 @@ func filesOf(runtimes []string, exists func(string) bool) map[string][]string {
 	return files
 }
 
+// again tells how to take the hook out of files, and nothing else with it, and to
+// have install choose where it goes: what is in every criu's file stays in it.
+func again(files []string) string {
+	out, in := "ipc-cr uninstall", "ipc-cr install"
+	for _, file := range files {
+		switch file {
+		case RuncFile:
+			out += " --runtime runc"
+		case CrunFile:
+			out += " --runtime crun"
+		case DefaultFile:
+			out += " --runtime criu"
+		}
+	}
+	if len(files) == 1 && files[0] == DefaultFile {
+		in += " --runtime criu"
+	}
+	return out + ", then " + in
+}
+
 // checkShared refuses to touch runc's file for crun alone, unless nobody chose:
 // it would change what runc does.
 func checkShared(files map[string][]string, verb string) error {

@@ -118,7 +118,7 @@ func hostWithCRIU(t *testing.T, version string, files map[string]string) *job {
 func TestInstallByVersion(t *testing.T) {
 	const (
 		everyone = DefaultFile + ", which every criu reads, whoever starts it: CRIU 4.1 runs the hook once from there, and twice from a runtime's file"
-		stays    = "CRIU 4.1 runs the hook twice from " + RuncFile + ", and would run it once from " + DefaultFile + ": ipc-cr uninstall, then ipc-cr install"
+		stays    = "CRIU 4.1 runs the hook twice from " + RuncFile + ", and would run it once from " + DefaultFile + ": ipc-cr uninstall --runtime runc, then ipc-cr install"
 	)
 	for name, c := range map[string]struct {
 		version  string
@@ -172,7 +172,8 @@ func TestCheckByVersion(t *testing.T) {
 		files          map[string]string
 		detail, remedy string
 	}{
-		"old, in runc's":     {"4.1.1", map[string]string{RuncFile: testLine}, "CRIU 4.1 runs it twice", "none needed, it costs milliseconds; to spare them ipc-cr uninstall, then ipc-cr install"},
+		"old, in runc's":     {"4.1.1", map[string]string{RuncFile: testLine}, "CRIU 4.1 runs it twice", "none needed, it costs milliseconds; to spare them ipc-cr uninstall --runtime runc, then ipc-cr install"},
+		"old, in both's":     {"4.1.1", map[string]string{RuncFile: testLine, CrunFile: testLine}, "CRIU 4.1 runs it twice", "none needed, it costs milliseconds; to spare them ipc-cr uninstall --runtime runc --runtime crun, then ipc-cr install"},
 		"old, in everyone's": {"4.1.1", map[string]string{DefaultFile: testLine}, "", ""},
 		"old, nowhere":       {"4.1.1", nil, "not in " + RuncFile, "ipc-cr install"},
 		"new, in runc's":     {"4.2", map[string]string{RuncFile: testLine}, "", ""},
