@@ -26,7 +26,8 @@ checkpoint and restore of a container carries its message queues. Podman, CRI-O 
 containerd use one of these two. With --runtime criu it goes into the file that
 every criu reads, whoever starts it: one file for all, in place of the others. It
 goes there without --runtime, too, where criu is older than 4.2, which would run
-it twice from a runtime's file; and it stays there once it is.
+it twice from runc's file and not at all from crun's; and it stays there once it
+is.
 
 One line is added to a file, and ipc-cr uninstall takes it away again. The hook is
 a symbolic link named ` + criuconf.Name + ` beside the binary; only root may be able to

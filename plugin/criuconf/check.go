@@ -53,9 +53,9 @@ func (t *tree) check(criu version) []Hook {
 // look reads the runtime's file and criu's own, as its criu will.
 func (t *tree) look(h *Hook, criu version) {
 	own := fileOf(h.Runtime, t.exists)
-	files := []string{own}
-	if own != DefaultFile {
-		files = append(files, DefaultFile)
+	files := []string{own, DefaultFile}
+	if own == DefaultFile || !criu.reads(h.Runtime) {
+		files = []string{DefaultFile}
 	}
 	found := 0
 	for _, path := range files {
@@ -68,7 +68,12 @@ func (t *tree) look(h *Hook, criu version) {
 	}
 	switch {
 	case found == 0:
-		h.Detail, h.Remedy = "not in "+own, remedyFor(h.Runtime, own, criu)
+		h.Detail, h.Remedy = "not in "+files[0], t.remedyFor(h.Runtime, own, criu)
+		var unread Hook
+		if n, _ := t.find(&unread, own); n > 0 {
+			h.File, h.Line, h.Script = unread.File, unread.Line, unread.Script
+			h.Detail = fmt.Sprintf("CRIU %s reads no file for %s, not %s", criu, h.Runtime, own)
+		}
 	case !h.InForce:
 	case found > 1:
 		h.Detail, h.Remedy = fmt.Sprintf("in force %d times: criu runs it as often", found), again(t.withHook())
@@ -79,10 +84,13 @@ func (t *tree) look(h *Hook, criu version) {
 
 // remedyFor puts the hook into force for a runtime of which neither own, its
 // file, nor criu's has it.
-func remedyFor(runtime, own string, criu version) string {
+func (t *tree) remedyFor(runtime, own string, criu version) string {
+	files := t.withHook()
 	switch {
 	case runtime == "criu":
 		return "none needed if the runtimes have it; else ipc-cr install --runtime criu, for all at once"
+	case criu.twice() && len(files) > 0: // where install would leave it
+		return again(files)
 	case criu.twice():
 		return "ipc-cr install"
 	case runtime == "crun" && own == RuncFile:

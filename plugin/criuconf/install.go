@@ -225,7 +225,7 @@ func (j *job) chosen(asked []string) ([]string, error) {
 
 // best returns the files for runtimes that nobody named: own, which are theirs,
 // or the one that every criu reads, if the script is there already or CRIU would
-// run it twice from the runtimes'.
+// run it twice from runc's, and not at all from crun's.
 func (j *job) best(own map[string][]string, runtimes []string) (map[string][]string, error) {
 	everyone := map[string][]string{DefaultFile: runtimes}
 	if there, err := j.has(DefaultFile); there || err != nil {
@@ -238,34 +238,37 @@ func (j *job) best(own map[string][]string, runtimes []string) (map[string][]str
 	if !v.twice() {
 		return own, nil
 	}
-	first, withHook, err := j.afterwards(own)
+	stays, withHook, err := j.afterwards(own)
 	if err != nil {
 		return nil, err
 	}
-	if first != "" {
-		j.note("CRIU %s runs the hook twice from %s, and would run it once from %s: %s", v, first, DefaultFile, again(withHook))
-		return own, nil
+	if !stays {
+		j.note("%s, which every criu reads, whoever starts it: CRIU %s runs the hook once from there, twice from runc's file, and not at all from crun's", DefaultFile, v)
+		return everyone, nil
 	}
-	j.note("%s, which every criu reads, whoever starts it: CRIU %s runs the hook once from there, and twice from a runtime's file", DefaultFile, v)
-	return everyone, nil
+	if slices.Contains(runtimes, "crun") {
+		j.note("CRIU %s reads no file for crun, whose checkpoints go without the hook, and would run it from %s: %s", v, DefaultFile, again(withHook))
+	}
+	if slices.Contains(runtimes, "runc") {
+		j.note("CRIU %s runs the hook twice from %s, and would run it once from %s: %s", v, RuncFile, DefaultFile, again(withHook))
+	}
+	return own, nil
 }
 
-// afterwards are the runtimes' files with the script in them when own have it, too,
-// and the first that has it now.
-func (j *job) afterwards(own map[string][]string) (first string, all []string, err error) {
+// afterwards are the runtimes' files with the script in them when own have it, too.
+// stays tells that one has it now.
+func (j *job) afterwards(own map[string][]string) (stays bool, all []string, err error) {
 	for _, file := range []string{RuncFile, CrunFile} {
-		there, err := j.has(file)
+		has, err := j.has(file)
 		if err != nil {
-			return "", nil, err
+			return false, nil, err
 		}
-		if there && first == "" {
-			first = file
-		}
-		if there || own[file] != nil {
+		stays = stays || has
+		if has || own[file] != nil {
 			all = append(all, file)
 		}
 	}
-	return first, all, nil
+	return stays, all, nil
 }
 
 // checkTwice refuses what would run the script twice for each action, or after

@@ -28,6 +28,10 @@ func (v version) twice() bool {
 	return v != (version{}) && (v.major < 4 || v.major == 4 && v.minor < 2)
 }
 
+// reads tells whether a CRIU reads a file of its own for a runtime, or can: libcriu
+// before 4.2 has nothing by which crun could name one.
+func (v version) reads(runtime string) bool { return runtime != "crun" || !v.twice() }
+
 // criuVersion asks the criu that is found on this process's PATH, or else on that
 // of services: behind ipc-cr, where that is in front. Below another root none is
 // asked, which is for another machine. The error, with no version, is that root

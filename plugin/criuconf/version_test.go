@@ -96,7 +96,7 @@ func TestVersionUntrusted(t *testing.T) {
 }
 
 // hostWithCRIU is a host of that version of CRIU, with runc, crun and files, and
-// ipc-cr in front of criu.
+// ipc-cr in front of criu. An empty program is none.
 func hostWithCRIU(t *testing.T, version string, files map[string]string) *job {
 	t.Helper()
 	dir := t.TempDir()
@@ -109,6 +109,11 @@ func hostWithCRIU(t *testing.T, version string, files map[string]string) *job {
 	put(t, j.root.abs(testScript), program, 0o755)
 	for path, text := range files {
 		put(t, j.root.abs(path), text, 0o644)
+		if text == "" && strings.HasPrefix(path, "/usr/sbin/") {
+			if err := os.Remove(j.root.abs(path)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	return j
 }
@@ -117,8 +122,12 @@ func hostWithCRIU(t *testing.T, version string, files map[string]string) *job {
 // the host's criu runs it once.
 func TestInstallByVersion(t *testing.T) {
 	const (
-		everyone = DefaultFile + ", which every criu reads, whoever starts it: CRIU 4.1 runs the hook once from there, and twice from a runtime's file"
-		stays    = "CRIU 4.1 runs the hook twice from " + RuncFile + ", and would run it once from " + DefaultFile + ": ipc-cr uninstall --runtime runc, then ipc-cr install"
+		everyone = DefaultFile + ", which every criu reads, whoever starts it: CRIU 4.1 runs the hook once from there, twice from runc's file, and not at all from crun's"
+		stays    = "CRIU 4.1 runs the hook twice from " + RuncFile + ", and would run it once from " + DefaultFile + ": "
+		unread   = "CRIU 4.1 reads no file for crun, whose checkpoints go without the hook, and would run it from " + DefaultFile + ": "
+		runcs    = "ipc-cr uninstall --runtime runc, then ipc-cr install"
+		cruns    = "ipc-cr uninstall --runtime crun, then ipc-cr install"
+		both     = "ipc-cr uninstall --runtime runc --runtime crun, then ipc-cr install"
 	)
 	for name, c := range map[string]struct {
 		version  string
@@ -130,7 +139,12 @@ func TestInstallByVersion(t *testing.T) {
 		"old":                     {"4.1.1", nil, "", "default.conf:created:runc+crun", everyone},
 		"old, files there":        {"4.1.1", map[string]string{RuncFile: "tcp-close\n", DefaultFile: "tcp-close\n"}, "", "default.conf:changed:runc+crun", everyone},
 		"old, there already":      {"4.1.1", map[string]string{DefaultFile: testLine}, "", "default.conf:unchanged:runc+crun", ""},
-		"old, with a runtime":     {"4.1.1", map[string]string{RuncFile: testLine}, "", "runc.conf:unchanged:runc+crun", stays},
+		"old, with a runtime":     {"4.1.1", map[string]string{RuncFile: testLine}, "", "runc.conf:unchanged:runc+crun", unread + runcs + "\n" + stays + runcs},
+		"old, with crun":          {"4.1.1", map[string]string{CrunFile: testLine}, "", "runc.conf:created:runc crun.conf:unchanged:crun", unread + both + "\n" + stays + both},
+		"old, with both":          {"4.1.1", map[string]string{RuncFile: testLine, CrunFile: testLine}, "", "runc.conf:unchanged:runc crun.conf:unchanged:crun", unread + both + "\n" + stays + both},
+		"old, crun alone":         {"4.1.1", map[string]string{CrunFile: testLine, "/usr/sbin/runc": ""}, "", "crun.conf:unchanged:crun", unread + cruns},
+		"old, crun by runc's":     {"4.1.1", map[string]string{RuncFile: testLine, "/usr/sbin/runc": ""}, "", "runc.conf:unchanged:crun", unread + runcs},
+		"old, runc alone":         {"4.1.1", map[string]string{RuncFile: testLine, "/usr/sbin/crun": ""}, "", "runc.conf:unchanged:runc", stays + runcs},
 		"old, asked for runc":     {"4.1.1", nil, "runc", "runc.conf:created:runc", RuncFile + ": crun reads it too, because there is no " + CrunFile},
 		"new":                     {"4.2", nil, "", "runc.conf:created:runc+crun", ""},
 		"new, in everyone's file": {"4.2", map[string]string{DefaultFile: testLine}, "", "default.conf:unchanged:runc+crun", ""},
@@ -167,17 +181,39 @@ func TestInstallBesideAnother(t *testing.T) {
 }
 
 func TestCheckByVersion(t *testing.T) {
+	const (
+		unread = "CRIU 4.1 reads no file for crun"
+		spare  = "none needed, it costs milliseconds; to spare them "
+		runcs  = "ipc-cr uninstall --runtime runc, then ipc-cr install"
+		cruns  = "ipc-cr uninstall --runtime crun, then ipc-cr install"
+		both   = "ipc-cr uninstall --runtime runc --runtime crun, then ipc-cr install"
+	)
+	inRunc, inCrun := map[string]string{RuncFile: testLine}, map[string]string{CrunFile: testLine}
+	inBoth := map[string]string{RuncFile: testLine, CrunFile: testLine}
+	inDefault := map[string]string{DefaultFile: testLine}
 	for name, c := range map[string]struct {
 		version        string
 		files          map[string]string
+		inForce        bool
 		detail, remedy string
 	}{
-		"old, in runc's":     {"4.1.1", map[string]string{RuncFile: testLine}, "CRIU 4.1 runs it twice", "none needed, it costs milliseconds; to spare them ipc-cr uninstall --runtime runc, then ipc-cr install"},
-		"old, in both's":     {"4.1.1", map[string]string{RuncFile: testLine, CrunFile: testLine}, "CRIU 4.1 runs it twice", "none needed, it costs milliseconds; to spare them ipc-cr uninstall --runtime runc --runtime crun, then ipc-cr install"},
-		"old, in everyone's": {"4.1.1", map[string]string{DefaultFile: testLine}, "", ""},
-		"old, nowhere":       {"4.1.1", nil, "not in " + RuncFile, "ipc-cr install"},
-		"new, in runc's":     {"4.2", map[string]string{RuncFile: testLine}, "", ""},
-		"new, nowhere":       {"4.2", nil, "not in " + RuncFile, "ipc-cr install --runtime runc"},
+		"runc: old, in runc's":           {"4.1.1", inRunc, true, "CRIU 4.1 runs it twice", spare + runcs},
+		"runc: old, in both's":           {"4.1.1", inBoth, true, "CRIU 4.1 runs it twice", spare + both},
+		"runc: old, in everyone's":       {"4.1.1", inDefault, true, "", ""},
+		"runc: old, nowhere":             {"4.1.1", nil, false, "not in " + RuncFile, "ipc-cr install"},
+		"runc: old, in crun's":           {"4.1.1", inCrun, false, "not in " + RuncFile, cruns},
+		"runc: new, in runc's":           {"4.2", inRunc, true, "", ""},
+		"runc: new, nowhere":             {"4.2", nil, false, "not in " + RuncFile, "ipc-cr install --runtime runc"},
+		"crun: old, in crun's":           {"4.1.1", inCrun, false, unread + ", not " + CrunFile, cruns},
+		"crun: old, in runc's":           {"4.1.1", inRunc, false, unread + ", not " + RuncFile, runcs},
+		"crun: old, in both's":           {"4.1.1", inBoth, false, unread + ", not " + CrunFile, both},
+		"crun: old, hidden":              {"4.1.1", map[string]string{RuncFile: testLine, CrunFile: ""}, false, "not in " + DefaultFile, runcs},
+		"crun: old, in everyone's":       {"4.1.1", inDefault, true, "", ""},
+		"crun: old, in crun's, too":      {"4.1.1", map[string]string{CrunFile: testLine, DefaultFile: testLine}, true, "", ""},
+		"crun: old, twice in everyone's": {"4.1.1", map[string]string{DefaultFile: testLine + testLine}, true, "in force 2 times: criu runs it as often", "ipc-cr uninstall --runtime criu, then ipc-cr install --runtime criu"},
+		"crun: old, nowhere":             {"4.1.1", nil, false, "not in " + DefaultFile, "ipc-cr install"},
+		"crun: new, in crun's":           {"4.2", inCrun, true, "", ""},
+		"crun: unknown, in crun's":       {"unknown", inCrun, true, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := hostWithCRIU(t, c.version, c.files)
@@ -185,12 +221,48 @@ func TestCheckByVersion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			runc := j.root.check(v)[0]
-			want := Hook{Runtime: "runc", Detail: c.detail, Remedy: c.remedy}
-			got := Hook{Runtime: runc.Runtime, Detail: runc.Detail, Remedy: runc.Remedy}
-			if diff := cmp.Diff(want, got); diff != "" || runc.InForce != (len(c.files) > 0) {
-				t.Errorf("in force %t (-want +got):\n%s", runc.InForce, diff)
+			want := Hook{Runtime: name[:len("runc")], InForce: c.inForce, Detail: c.detail, Remedy: c.remedy}
+			for _, h := range j.root.check(v) {
+				if h.Runtime != want.Runtime {
+					continue
+				}
+				if (h.File != "") != (c.inForce || strings.HasPrefix(c.detail, unread)) || (h.File != "") != (h.Line == 1 && h.Script == testScript) {
+					t.Errorf("%+v", h)
+				}
+				got := Hook{Runtime: h.Runtime, InForce: h.InForce, Detail: h.Detail, Remedy: h.Remedy}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
 			}
 		})
+	}
+}
+
+// What check advises for crun on an old CRIU puts the hook into force for it.
+func TestCheckAdvice(t *testing.T) {
+	for _, files := range []map[string]string{{RuncFile: testLine}, {CrunFile: testLine}, {RuncFile: testLine, CrunFile: testLine}, {RuncFile: testLine, CrunFile: ""}} {
+		j := hostWithCRIU(t, "4.1.1", files)
+		crun := func() Hook { return j.root.check(version{4, 1})[1] }
+		advice := crun().Remedy
+		out, found := strings.CutSuffix(advice, ", then ipc-cr install")
+		if !found {
+			t.Errorf("%v: %q", files, advice)
+			continue
+		}
+		o := Options{Root: j.root.path, Binary: testBinary, Runtimes: strings.Split(out, " --runtime ")[1:]}
+		mustRun(t, Uninstall, o)
+		if err := j.planRuntimes(Options{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range j.steps {
+			if s.do == nil {
+				t.Errorf("%v: %s: %+v", files, advice, s.change)
+			} else if err := s.do(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if h := crun(); !h.InForce || h.File != DefaultFile {
+			t.Errorf("%v: %s: %+v", files, advice, h)
+		}
 	}
 }
