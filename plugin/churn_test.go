@@ -72,7 +72,7 @@ func churned(mtype int64) []byte {
 // holds what was sent, and nothing else.
 func TestWalksAmongChurn(t *testing.T) {
 	nstest.Require(t, "root", "bpf")
-	length := 8 * time.Second
+	length := 30 * time.Second
 	if text, ok := os.LookupEnv(churnEnv); ok {
 		var err error
 		if length, err = time.ParseDuration(text); err != nil {
