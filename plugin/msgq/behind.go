@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/ipc-cr/ipc-cr/images"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 )
 
 // behindFrom is how many bytes a queue must hold for a second thread to be worth
@@ -14,8 +15,8 @@ const behindFrom = 1 << 20
 
 // So many blocks go around: one is being filled, one written, and the others wait.
 // With three those who fill and write sleep for each other so often that a queue
-// of 500 x 64 KiB takes 1.5 to 2 times as long. Those that grew large, by a long
-// message, are not used again, until there are three.
+// of 500 x 64 KiB takes 1.5 to 2 times as long. Where they grow large, by long
+// messages, they become fewer, until there are three.
 const (
 	fewestBlocks = 3
 	mostBlocks   = 6
@@ -44,14 +45,27 @@ type parcel struct {
 	sum   uint32
 }
 
-func newBehind(out *ordered, share int) *behind {
+// blocksFor is how many blocks a queue begins with.
+func blocksFor(q *kernel.Queue) int {
+	if q.CBytes/max(q.QNum, 1) > largeBlock {
+		return fewestBlocks
+	}
+	return mostBlocks
+}
+
+// newBehind takes over the blocks that went around for the queue before.
+func newBehind(out *ordered, share, blocks int, spare []*images.Block) *behind {
 	b := &behind{
-		out: out, share: share, blocks: mostBlocks,
+		out: out, share: share, blocks: blocks,
 		full: make(chan parcel, mostBlocks),
 		free: make(chan *images.Block, mostBlocks),
 	}
-	for range mostBlocks - 1 {
-		b.free <- &images.Block{}
+	for i := range blocks - 1 {
+		if i < len(spare) {
+			b.free <- spare[i]
+		} else {
+			b.free <- &images.Block{}
+		}
 	}
 	b.ended.Go(b.run)
 	return b
@@ -64,11 +78,15 @@ func (b *behind) run() {
 			b.err = b.out.writeSummed(b.share, p)
 			b.failed.Store(b.err != nil)
 		}
+		p.block.Reset()
 		if p.block.Cap() > largeBlock && b.blocks > fewestBlocks {
 			b.blocks--
-			continue
+			select {
+			case <-b.free: // rather one that has not grown yet
+			default:
+				continue
+			}
 		}
-		p.block.Reset()
 		b.free <- p.block
 	}
 }
@@ -91,4 +109,14 @@ func (b *behind) finish() error {
 	close(b.full)
 	b.ended.Wait()
 	return b.err
+}
+
+// spare returns the blocks that are left, after finish: to touch fresh memory for
+// each queue costs more, and grows until it is collected.
+func (b *behind) spare() (blocks []*images.Block) {
+	close(b.free)
+	for block := range b.free {
+		blocks = append(blocks, block)
+	}
+	return blocks
 }

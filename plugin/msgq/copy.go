@@ -118,6 +118,7 @@ type copier struct {
 	share   int
 	writer  writer
 	block   *images.Block
+	spare   []*images.Block // for the next large queue
 	details details
 
 	sample   sample
@@ -153,10 +154,13 @@ func (c *copier) queue(q *kernel.Queue) error {
 	c.block.Queue(&head)
 	c.writer = writer{out: c.out, share: c.share, mark: c.block.Len()}
 	if q.CBytes >= behindFrom {
-		c.writer.behind = newBehind(c.out, c.share)
+		c.writer.behind = newBehind(c.out, c.share, blocksFor(q), c.spare)
 	}
 	err = c.messages(q)
 	sum, writeErr := c.writer.finish(c.block)
+	if c.writer.behind != nil {
+		c.spare = c.writer.behind.spare()
+	}
 	if err != nil || writeErr != nil {
 		return cmp.Or(writeErr, err)
 	}

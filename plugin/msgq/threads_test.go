@@ -235,7 +235,7 @@ func TestHelpersCannotEnter(t *testing.T) {
 // or in three blocks.
 func TestBlocksBehind(t *testing.T) {
 	for size, want := range map[int]int{flushAt: 6, 128 << 10: 6, 256 << 10: 3, 16 << 20: 3} {
-		b := newBehind(newOrdered(io.Discard), 0)
+		b := newBehind(newOrdered(io.Discard), 0, mostBlocks, nil)
 		block, used := &images.Block{}, map[*images.Block]bool{}
 		for i := range 40 {
 			if block.Cap() < size {
@@ -250,5 +250,36 @@ func TestBlocksBehind(t *testing.T) {
 		if b.blocks != want || len(used) > want {
 			t.Errorf("blocks of %d bytes: %d go around, %d were used, want %d", size, b.blocks, len(used), want)
 		}
+	}
+}
+
+func TestBlocksFor(t *testing.T) {
+	for _, c := range []struct{ messages, bytes, want uint64 }{
+		{0, 0, 6}, {1 << 20, 1 << 20, 6}, {500, 500 * 64 << 10, 6}, {8, 8 << 20, 3}, {1, 64 << 20, 3},
+	} {
+		if got := blocksFor(&kernel.Queue{QNum: c.messages, CBytes: c.bytes}); uint64(got) != c.want {
+			t.Errorf("%d messages, %d bytes: %d blocks, want %d", c.messages, c.bytes, got, c.want)
+		}
+	}
+}
+
+// The next large queue goes through the memory of the one before.
+func TestBlocksAreUsedAgain(t *testing.T) {
+	var spare []*images.Block
+	used := map[*images.Block]bool{}
+	block := &images.Block{}
+	for range 3 {
+		b := newBehind(newOrdered(io.Discard), 0, mostBlocks, spare)
+		for range 20 {
+			used[block] = true
+			block = must(b.swap(parcel{block: block}))
+		}
+		check0(t, b.finish())
+		if spare = b.spare(); len(spare) != mostBlocks-1 {
+			t.Errorf("%d blocks are left, want %d", len(spare), mostBlocks-1)
+		}
+	}
+	if len(used) != mostBlocks {
+		t.Errorf("%d blocks were used for three queues, want %d", len(used), mostBlocks)
 	}
 }
