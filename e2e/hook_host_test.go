@@ -2,9 +2,13 @@ package e2e_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 )
@@ -44,30 +48,39 @@ func TestHookHost(t *testing.T) {
 }
 
 // keepBusy makes a queue with messages that go around in it until the function
-// it returns is called.
+// it returns is called. There are more threads than processors: one alone may have
+// none for as long as a copy takes, and the copy is right then. They allocate
+// nothing: a collection of garbage would stop all of them at once.
 func keepBusy(t testing.TB, ns *nsenter.Namespace, key, messages int) (stop func()) {
 	t.Helper()
 	id := makeQueue(t, ns, key, slices.Repeat([]message{{1, "x"}}, messages)...)
 	var over atomic.Bool
-	ended := make(chan error)
-	go func() {
-		ended <- ns.Run(func() error {
-			for !over.Load() {
-				m, err := take(id)
-				if err == nil {
-					err = send(id, m)
+	movers, ended := min(2*runtime.NumCPU(), messages), make(chan error)
+	for range movers {
+		go func() {
+			ended <- ns.Run(func() error {
+				var buf [16]byte
+				at := uintptr(unsafe.Pointer(&buf[0]))
+				for !over.Load() {
+					size, _, err := unix.RawSyscall6(unix.SYS_MSGRCV, uintptr(id), at, 8, 0, unix.IPC_NOWAIT, 0)
+					if err == 0 {
+						_, _, err = unix.RawSyscall6(unix.SYS_MSGSND, uintptr(id), at, size, unix.IPC_NOWAIT, 0, 0)
+					}
+					if err != 0 {
+						return err
+					}
 				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}()
+				runtime.KeepAlive(&buf)
+				return nil
+			})
+		}()
+	}
 	return func() {
 		over.Store(true)
-		if err := <-ended; err != nil {
-			t.Errorf("the busy queue: %v", err)
+		for range movers {
+			if err := <-ended; err != nil {
+				t.Errorf("the busy queue: %v", err)
+			}
 		}
 	}
 }

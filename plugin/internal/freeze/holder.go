@@ -45,6 +45,7 @@ type holder struct {
 	members map[int]*member // by tid
 	fresh   []*member       // not yet looked at
 	spare   *spare          // of this round
+	stirred bool            // a task has stopped since its beginning
 
 	// Of the last round.
 	spared     []Task
@@ -69,6 +70,7 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 // the kernel whether its parent is traced and its birth) or enter with setns.
 func (h *holder) stopAll(ctx context.Context) error {
 	for {
+		h.stirred = false
 		found, err := h.round(ctx)
 		if err != nil {
 			return err
@@ -77,7 +79,7 @@ func (h *holder) stopAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !found && !moved {
+		if !found && !moved && !h.stirred {
 			return nil
 		}
 	}
@@ -140,7 +142,7 @@ func (h *holder) seize(m *member) {
 		m.why = WhyFrozen
 		return
 	}
-	m.by = h.tracers.of(m.pid, h.proc.threads(m.pid) == 1)
+	m.by = h.tracers.of(m.pid, h.proc.threads(m.pid) <= 1)
 	m.by.next = append(m.by.next, m)
 }
 

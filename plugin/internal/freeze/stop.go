@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +20,23 @@ func (m *member) signal() int {
 	return m.status & 0x7f
 }
 
-func (m *member) stopInfo() (s siginfo, err error) {
-	m.by.do(func() { s, err = stopInfo(m.tid) })
+// request has a task's tracer make a request. ESRCH may mean that it is another
+// one's since execve(2), which gives a thread, and its tracer, the first one's id.
+func (h *holder) request(m *member, ask func() error) (err error) {
+	m.by.do(func() { err = ask() })
+	if !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	st, _ := h.proc.status(m.tid)
+	if t := h.tracers.byThread(st.tracer); t != nil && t != m.by && !t.busy.Load() {
+		m.by = t
+		t.do(func() { err = ask() })
+	}
+	return err
+}
+
+func (h *holder) stopInfo(m *member) (s siginfo, err error) {
+	err = h.request(m, func() error { s, err = stopInfo(m.tid); return err })
 	return s, err
 }
 
@@ -48,7 +64,7 @@ func (h *holder) stop(m *member, status int) (moved bool) {
 	if m.stopped && m.status == status {
 		return false
 	}
-	m.stopped, m.status, m.why, m.ended = true, status, "", false
+	m.stopped, m.status, m.why, m.ended, h.stirred = true, status, "", false, true
 	switch m.event() {
 	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
 		h.adopt(m)
@@ -63,8 +79,7 @@ func (h *holder) stop(m *member, status int) (moved bool) {
 // adopt takes in a child that the kernel has seized at birth.
 func (h *holder) adopt(parent *member) {
 	var tid int
-	var err error
-	parent.by.do(func() { tid, err = newChild(parent.tid) })
+	err := h.request(parent, func() (err error) { tid, err = newChild(parent.tid); return err })
 	if err != nil || h.members[tid] != nil {
 		return
 	}
@@ -81,7 +96,7 @@ func (h *holder) check(m *member) {
 	if err == nil && bytes.Equal(link, h.want) && h.spare.why(m.pid) == "" {
 		return
 	}
-	m.by.do(func() { _ = detach(m.tid, m.signal()) })
+	_ = h.request(m, func() error { return detach(m.tid, m.signal()) })
 	h.forget(m)
 }
 
@@ -89,7 +104,7 @@ func (h *holder) check(m *member) {
 // our process waited for it and took the report, or the task is a new one under
 // a dead first thread's id (execve), or it is being killed.
 func (h *holder) lost(m *member) (moved bool) {
-	if _, err := m.stopInfo(); err == nil {
+	if _, err := h.stopInfo(m); err == nil {
 		return false
 	}
 	m.stopped, m.checked = false, false
@@ -100,7 +115,7 @@ func (h *holder) lost(m *member) (moved bool) {
 
 // recover finds a stop whose report another thread of our process took.
 func (h *holder) recover(m *member) bool {
-	s, err := m.stopInfo()
+	s, err := h.stopInfo(m)
 	if err != nil {
 		return false
 	}
