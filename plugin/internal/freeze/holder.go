@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,9 +16,6 @@ import (
 type member struct {
 	tid, pid int
 	since    time.Time // when it was asked to stop, or met under another tracer
-	by       *tracer   // whose tracee it is or is to be
-	tries    int       // how often the kernel refused it without a reason to be seen
-	foreign  bool      // it was met under another tracer
 	seized   bool      // it is our tracee
 	checked  bool      // its namespace was looked at again after its first stop
 	stopped  bool
@@ -29,23 +27,20 @@ type member struct {
 // still tells whether the task runs no more, for whatever reason.
 func (m *member) still() bool { return m.stopped || m.ended || m.why != "" }
 
-// held tells whether m is a tracee whose tracer takes requests.
-func (m *member) held() bool { return m.seized && !m.by.busy.Load() }
-
-// holder stops tasks and knows those it holds. It is one goroutine's, which never
-// waits for a tracer that is busy.
+// holder stops tasks and knows those it holds. mu is held by whoever uses it;
+// ptrace calls are the tracing thread's alone.
 type holder struct {
 	proc    *procfs
 	freezer freezer
 	want    []byte // what the namespace's links read
 	opt     Options
 	self    int // our pid
+	tid     int // the tracing thread
 
-	tracers tracers
+	mu      sync.Mutex
 	members map[int]*member // by tid
 	fresh   []*member       // not yet looked at
 	spare   *spare          // of this round
-	stirred bool            // a task has stopped since its beginning
 
 	// Of the last round.
 	spared     []Task
@@ -60,7 +55,6 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 		want:    fmt.Appendf(nil, "ipc:[%d]", inode),
 		opt:     opt,
 		self:    os.Getpid(),
-		tracers: tracers{byProcess: map[int]*tracer{}},
 		members: map[int]*member{},
 	}
 }
@@ -70,7 +64,6 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 // the kernel whether its parent is traced and its birth) or enter with setns.
 func (h *holder) stopAll(ctx context.Context) error {
 	for {
-		h.stirred = false
 		found, err := h.round(ctx)
 		if err != nil {
 			return err
@@ -79,14 +72,14 @@ func (h *holder) stopAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !found && !moved && !h.stirred {
+		if !found && !moved {
 			return nil
 		}
 	}
 }
 
-// round finds everybody new, asks all of them to stop at once, and waits for
-// nobody.
+// round asks everybody new to stop and waits for nobody, so that the first
+// tasks stand before the last have forked on.
 func (h *holder) round(ctx context.Context) (found bool, err error) {
 	h.rounds++
 	h.spared = h.spared[:0]
@@ -101,26 +94,23 @@ func (h *holder) round(ctx context.Context) (found bool, err error) {
 			return nil
 		}
 		w.inside++
-		known := h.meet(pid, tid)
+		known, err := h.meet(pid, tid)
 		found = found || !known
-		return nil
+		return err
 	}
 	err = w.run(ctx)
 	h.unreadable = w.unreadable
-	if err == nil {
-		h.tracers.begin()
-	}
 	return found || w.ragged, err
 }
 
 // meet takes a task of the namespace in. One that is known but had ended is a
 // new one: execve(2) gives the first thread's id to the thread that called it.
-func (h *holder) meet(pid, tid int) (known bool) {
+func (h *holder) meet(pid, tid int) (known bool, err error) {
 	if m := h.members[tid]; m != nil && !m.ended {
-		return true
+		return true, nil
 	}
-	h.seize(h.add(&member{tid: tid, pid: pid}))
-	return false
+	m := h.add(&member{tid: tid, pid: pid})
+	return false, h.seize(m)
 }
 
 func (h *holder) add(m *member) *member {
@@ -135,52 +125,46 @@ func (h *holder) forget(m *member) { delete(h.members, m.tid) }
 // knows tells whether m has not been forgotten meanwhile.
 func (h *holder) knows(m *member) bool { return h.members[m.tid] == m }
 
-// seize puts a task among those that its process's tracer is to seize next. One
-// that must not be seized now stays a member without it.
-func (h *holder) seize(m *member) {
-	if h.unseizable(m.tid) {
-		m.why = WhyFrozen
-		return
-	}
-	m.by = h.tracers.of(m.pid, h.proc.threads(m.pid) <= 1)
-	m.by.next = append(m.by.next, m)
-}
-
-// taken takes in how a task's seizure went. One that somebody else traces stays a
-// member without it.
-func (h *holder) taken(m *member, err error) error {
-	switch {
-	case !h.knows(m): // it died, and was buried
-		return nil
-	case err == nil:
-		m.seized, m.since = true, time.Now()
-		return nil
-	case errors.Is(err, unix.ESRCH):
-		h.forget(m)
-		return nil
-	}
-	st, ok := h.proc.status(m.tid)
-	switch {
-	case !ok || st.dead():
-		h.bury(m)
-	case h.tracers.byThread(st.tracer) != nil: // seized at birth, or under another id before execve
-		h.ask(m)
-	case st.tracer != 0:
-		if m.tries = 0; !m.foreign {
-			m.foreign, m.since = true, time.Now()
+// seize makes a task our tracee and asks it to stop. A task that somebody else
+// traces, and one that must not be seized now, stay members without it.
+func (h *holder) seize(m *member) error {
+	for range 3 {
+		if h.unseizable(m.tid) {
+			m.why = WhyFrozen
+			return nil
 		}
-	case !errors.Is(err, unix.EPERM) || m.tries == maxTries:
-		return h.blame(m, explainSeize(err))
-	default: // whoever traced it has just let go
-		m.tries++
-		h.seize(m)
+		err := h.trySeize(m.tid)
+		switch {
+		case err == nil:
+			h.ask(m)
+			return nil
+		case errors.Is(err, unix.ESRCH):
+			h.forget(m)
+			return nil
+		}
+		st, ok := h.proc.status(m.tid)
+		switch {
+		case !ok || st.dead():
+			h.forget(m)
+			return nil
+		case st.tracer == h.tid: // seized at birth, or under another id before execve
+			h.ask(m)
+			return nil
+		case st.tracer != 0:
+			return nil
+		case !errors.Is(err, unix.EPERM):
+			return h.blame(m, explainSeize(err))
+		}
 	}
-	return nil
+	return h.blame(m, explainSeize(unix.EPERM))
 }
 
-// maxTries is how often EPERM is believed to be another tracer's, who is not to
-// be seen any more.
-const maxTries = 2
+// trySeize lets the reaper in while it may hang, see reap.
+func (h *holder) trySeize(tid int) error {
+	h.mu.Unlock()
+	defer h.mu.Lock()
+	return seize(tid)
+}
 
 func explainSeize(err error) error {
 	return fmt.Errorf("%w (needs the same user with all of the task's capabilities and no restriction "+
@@ -188,18 +172,20 @@ func explainSeize(err error) error {
 }
 
 // ask is repeated where a task may not have got it; a second time changes
-// nothing. The thread that traces it may be another one than before: execve(2)
-// gives its own to the first thread's id. A task that has died meanwhile is
-// noticed by look.
+// nothing. A task that has died meanwhile is noticed by look.
 func (h *holder) ask(m *member) {
-	st, _ := h.proc.status(m.tid)
-	t := h.tracers.byThread(st.tracer)
-	if t == nil {
-		return
-	}
-	m.by, m.seized, m.why = t, true, ""
-	if m.held() {
-		t.do(func() { _ = interrupt(m.tid) })
+	m.seized = true
+	m.why = ""
+	_ = interrupt(m.tid)
+}
+
+// detachAll lets go of all that can be let go of one by one. The thread's end
+// does the rest, and kills no signal either (peek).
+func (h *holder) detachAll() {
+	for _, m := range h.members {
+		if m.stopped {
+			_ = detach(m.tid, m.signal())
+		}
 	}
 }
 
@@ -208,7 +194,9 @@ func (h *holder) blame(m *member, err error) error {
 }
 
 func (h *holder) report() Report {
-	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Loose: append([]Task(nil), h.spared...), Since: h.tracers.since}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Loose: append([]Task(nil), h.spared...)}
 	for _, m := range h.members {
 		switch {
 		case m.stopped:

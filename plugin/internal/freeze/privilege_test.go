@@ -57,9 +57,10 @@ func TestNoRight(t *testing.T) {
 	}
 	defer proc.close()
 	h := newHolder(proc, ns.Inode(), Options{})
-	h.seize(h.add(&member{tid: tid, pid: h.self}))
-	_, err = h.settle(context.Background())
-	h.release()
+	h.tid = h.self
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	err = h.seize(h.add(&member{tid: tid, pid: h.self}))
 	var blamed *TaskError
 	if !errors.As(err, &blamed) || blamed.Task.TID != tid || !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_SYS_PTRACE") {
 		t.Errorf("err = %v, want EPERM of tid %d that names CAP_SYS_PTRACE", err, tid)

@@ -2,7 +2,6 @@ package freeze
 
 import (
 	"context"
-	"runtime"
 	"slices"
 	"time"
 )
@@ -22,11 +21,8 @@ func (h *holder) settle(ctx context.Context) (moved bool, err error) {
 	waiting := h.doubtAll()
 	began, doubt := time.Now(), firstDoubt
 	for ns := shortNap; ; ns = min(2*ns, longNap) {
-		if err := h.seizeOn(); err != nil {
-			return moved, err
-		}
 		waiting = h.lookAt(waiting, &moved)
-		if len(waiting) == 0 && h.tracers.idle() {
+		if len(waiting) == 0 {
 			return moved, nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -42,16 +38,8 @@ func (h *holder) settle(ctx context.Context) (moved bool, err error) {
 			}
 			began, doubt = time.Now(), min(2*doubt, maxDoubt)
 		}
-		runtime.Gosched() // the tracers may have no other processor
 		nap(ns)
 	}
-}
-
-// seizeOn takes in what the tracers have done, and has them go on.
-func (h *holder) seizeOn() error {
-	err := h.tracers.finish(h.taken)
-	h.tracers.begin()
-	return err
 }
 
 // doubtAll returns all members; what was true of those that stand still for
@@ -69,7 +57,7 @@ func (h *holder) doubtAll() []*member {
 }
 
 func (h *holder) allStill(members []*member) bool {
-	return len(h.fresh) == 0 && h.tracers.idle() && !slices.ContainsFunc(members, func(m *member) bool {
+	return len(h.fresh) == 0 && !slices.ContainsFunc(members, func(m *member) bool {
 		return h.knows(m) && !m.still()
 	})
 }
@@ -79,7 +67,7 @@ func (h *holder) allStill(members []*member) bool {
 func (h *holder) lookAt(members []*member, moved *bool) []*member {
 	waiting := members[:0]
 	for _, m := range members {
-		if h.knows(m) && m.held() && h.look(m) {
+		if h.knows(m) && m.seized && h.look(m) {
 			*moved = true
 		}
 		if h.knows(m) && !m.stopped && !m.ended {

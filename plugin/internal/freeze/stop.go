@@ -2,7 +2,6 @@ package freeze
 
 import (
 	"bytes"
-	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,26 +17,6 @@ func (m *member) signal() int {
 		return 0
 	}
 	return m.status & 0x7f
-}
-
-// request has a task's tracer make a request. ESRCH may mean that it is another
-// one's since execve(2), which gives a thread, and its tracer, the first one's id.
-func (h *holder) request(m *member, ask func() error) (err error) {
-	m.by.do(func() { err = ask() })
-	if !errors.Is(err, unix.ESRCH) {
-		return err
-	}
-	st, _ := h.proc.status(m.tid)
-	if t := h.tracers.byThread(st.tracer); t != nil && t != m.by && !t.busy.Load() {
-		m.by = t
-		t.do(func() { err = ask() })
-	}
-	return err
-}
-
-func (h *holder) stopInfo(m *member) (s siginfo, err error) {
-	err = h.request(m, func() error { s, err = stopInfo(m.tid); return err })
-	return s, err
 }
 
 // look finds out whether a tracee has stopped, has gone, or stands still no
@@ -64,7 +43,7 @@ func (h *holder) stop(m *member, status int) (moved bool) {
 	if m.stopped && m.status == status {
 		return false
 	}
-	m.stopped, m.status, m.why, m.ended, h.stirred = true, status, "", false, true
+	m.stopped, m.status, m.why, m.ended = true, status, "", false
 	switch m.event() {
 	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
 		h.adopt(m)
@@ -78,15 +57,15 @@ func (h *holder) stop(m *member, status int) (moved bool) {
 
 // adopt takes in a child that the kernel has seized at birth.
 func (h *holder) adopt(parent *member) {
-	var tid int
-	err := h.request(parent, func() (err error) { tid, err = newChild(parent.tid); return err })
+	tid, err := newChild(parent.tid)
 	if err != nil || h.members[tid] != nil {
 		return
 	}
 	st, ok := h.proc.status(tid)
-	if by := h.tracers.byThread(st.tracer); ok && by != nil {
-		h.add(&member{tid: tid, pid: st.process, by: by, seized: true})
+	if !ok || st.tracer != h.tid {
+		return
 	}
+	h.add(&member{tid: tid, pid: st.process, seized: true})
 }
 
 // check lets a stopped task go that is not in the namespace: it left between
@@ -96,7 +75,7 @@ func (h *holder) check(m *member) {
 	if err == nil && bytes.Equal(link, h.want) && h.spare.why(m.pid) == "" {
 		return
 	}
-	_ = h.request(m, func() error { return detach(m.tid, m.signal()) })
+	_ = detach(m.tid, m.signal())
 	h.forget(m)
 }
 
@@ -104,7 +83,7 @@ func (h *holder) check(m *member) {
 // our process waited for it and took the report, or the task is a new one under
 // a dead first thread's id (execve), or it is being killed.
 func (h *holder) lost(m *member) (moved bool) {
-	if _, err := h.stopInfo(m); err == nil {
+	if _, err := stopInfo(m.tid); err == nil {
 		return false
 	}
 	m.stopped, m.checked = false, false
@@ -115,7 +94,7 @@ func (h *holder) lost(m *member) (moved bool) {
 
 // recover finds a stop whose report another thread of our process took.
 func (h *holder) recover(m *member) bool {
-	s, err := h.stopInfo(m)
+	s, err := stopInfo(m.tid)
 	if err != nil {
 		return false
 	}

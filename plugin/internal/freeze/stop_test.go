@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
@@ -73,8 +72,6 @@ func TestFirstThreadEnded(t *testing.T) {
 }
 
 func TestThreadsInTwoNamespaces(t *testing.T) {
-	// A thread that is preempted needs another to run again, and those stand still.
-	t.Setenv("GODEBUG", "asyncpreemptoff=1")
 	ns, c := nstest.Fresh(t), newCounters(t)
 	nstest.Start(t, ns, mixedProgram, c.Path)
 	eventually(t, "both threads count", func() bool { return c.Slot[0].Load() > 0 && c.Slot[1].Load() > 0 })
@@ -127,7 +124,9 @@ func TestOtherChildren(t *testing.T) {
 		return err == nil && len(threads) == 1
 	})
 	waitZombie(t, p.PID())
-	time.Sleep(10 * reapPause) // it must leave both alone
+	s.thread.h.mu.Lock()
+	s.thread.h.buryDead()
+	s.thread.h.mu.Unlock()
 	mustRelease(t, s)
 	var status *exec.ExitError
 	if err := outside.Wait(); !errors.As(err, &status) || status.ExitCode() != 7 {
