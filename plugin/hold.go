@@ -51,6 +51,9 @@ func (t *target) stop(ctx context.Context, lock *freeze.Lock, exempt func(pid in
 		return nil, errors.Join(err, lock.Release())
 	}
 	h.tasks = tasks
+	if since := tasks.Report().Since; !since.IsZero() {
+		h.since = since
+	}
 	if n := tasks.Report().Unreadable; n > 0 && !mayTrace() {
 		err := fmt.Errorf("stop the tasks of %s: %d tasks cannot be looked at and may live in it: needs CAP_SYS_PTRACE: %w", t.ns, n, unix.EPERM)
 		return nil, errors.Join(err, h.release())

@@ -20,12 +20,9 @@ func TestBornSeized(t *testing.T) {
 			p := nstest.Start(t, ns, forkProgram, c.Path, "1", strconv.Itoa(flags))
 			c.waitMoved(t, 1)
 			loop := forkLoopOf(t, ns, p.PID())
-			ended := make(chan struct{})
-			go runOffMain(func() {
-				defer close(ended)
-				bornSeized(t, ns.Inode(), loop, flags == 0)
-			})
-			<-ended
+			for !bornSeized(t, ns.Inode(), loop, flags == 0) {
+				c.waitMoved(t, 1)
+			}
 			eventually(t, "the tracing thread has ended", func() bool {
 				for _, task := range append(tasksOf(t, ns.Inode()), tasksBut(t, ns.Inode())...) {
 					if task.parent == loop && task.tracer != 0 {
@@ -39,39 +36,39 @@ func TestBornSeized(t *testing.T) {
 	}
 }
 
-// bornSeized reports with t.Error alone: it is not the test's goroutine.
-func bornSeized(t *testing.T, inode uint64, loop int, inside bool) {
+// bornSeized returns false if the parent did not fork in time: a task that goes on
+// for a millisecond is asked to stop.
+func bornSeized(t *testing.T, inode uint64, loop int, inside bool) (born bool) {
+	t.Helper()
 	proc, err := openProc()
 	if err != nil {
-		t.Error(err)
-		return
+		t.Fatal(err)
 	}
 	defer proc.close()
 	h := newHolder(proc, inode, Options{Timeout: deadline})
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.tid, h.spare = unix.Gettid(), newSpare(proc, h.self, nil)
-	if err := seize(loop); err != nil {
-		t.Error(err)
-		return
-	}
-	parent := h.add(&member{tid: loop, pid: loop, seized: true})
-	if _, err := h.settle(context.Background()); err != nil {
-		t.Error(err)
-	}
-	if event := parent.event(); event != unix.PTRACE_EVENT_CLONE {
-		t.Errorf("the parent stopped for %#x, want a clone", parent.status)
-	}
-	child, err := newChild(loop)
+	defer h.release()
+	h.spare = newSpare(proc, h.self, nil)
+	parent := h.add(&member{tid: loop, pid: loop, by: h.tracers.of(loop, true), seized: true})
+	parent.by.do(func() { err = seize(loop) })
 	if err != nil {
-		t.Error(err)
-		return
+		t.Fatal(err)
+	}
+	if _, err := h.settle(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if parent.event() != unix.PTRACE_EVENT_CLONE {
+		return false
+	}
+	var child int
+	parent.by.do(func() { child, err = newChild(loop) })
+	if err != nil {
+		t.Fatal(err)
 	}
 	if m := h.members[child]; (m != nil && m.stopped) != inside {
 		t.Errorf("child %d: %+v, want it held: %t", child, m, inside)
 	}
-	if st, ok := proc.status(child); ok && (st.tracer == h.tid) != inside {
-		t.Errorf("child %d is traced by %d, we are %d, want it held: %t", child, st.tracer, h.tid, inside)
+	if st, ok := proc.status(child); ok && (st.tracer == parent.by.tid) != inside {
+		t.Errorf("child %d is traced by %d, we are %d, want it held: %t", child, st.tracer, parent.by.tid, inside)
 	}
-	h.detachAll()
+	return true
 }

@@ -4,20 +4,23 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // explainAll asks of each task that has not stopped whether it can run at all.
 // Of those that can and had their time it blames the first; one in vfork only
 // if there is no other, because its child is the one to blame.
 func (h *holder) explainAll(waiting []*member) error {
+	if m := h.hung(); m != nil {
+		return h.blame(m, h.excuseExecve(m.pid))
+	}
 	var late *member
 	for _, m := range waiting {
-		if !h.knows(m) || m.stopped {
+		if !h.knows(m) || m.stopped || m.undecided() {
 			continue
 		}
-		if err := h.explain(m); err != nil {
-			return err
-		}
+		h.explain(m)
 		if h.knows(m) && !m.still() && time.Since(m.since) > h.opt.Timeout && (late == nil || h.inVfork(late.tid)) {
 			late = m
 		}
@@ -28,14 +31,31 @@ func (h *holder) explainAll(waiting []*member) error {
 	return h.blame(late, h.excuse(late))
 }
 
+// undecided: the kernel has not said yet whether it is ours, or nobody could hear it.
+func (m *member) undecided() bool {
+	return m.by != nil && (m.by.busy.Load() || !m.seized && m.by.pending())
+}
+
+// hung returns a task whose seizure does not come back. A tracer that could run,
+// and has no processor, waits for nobody.
+func (h *holder) hung() *member {
+	for _, t := range h.tracers.hung(h.opt.Timeout) {
+		if m := t.hung(h.opt.Timeout); m != nil && h.proc.state(t.tid) != 'R' {
+			return m
+		}
+	}
+	return nil
+}
+
 // explain sets m.why if the task cannot run although it has not stopped for us.
-func (h *holder) explain(m *member) error {
+func (h *holder) explain(m *member) {
 	m.why = ""
 	if !m.seized {
-		return h.explainForeign(m)
+		h.explainForeign(m)
+		return
 	}
 	if h.recover(m) {
-		return nil
+		return
 	}
 	switch h.proc.state(m.tid) {
 	case 'Z', 'X':
@@ -43,24 +63,24 @@ func (h *holder) explain(m *member) error {
 	case 'D':
 		m.why = h.whyAsleep(m)
 	default:
-		_ = interrupt(m.tid) // after an execve another thread has this id, and it may not have got ours
+		h.ask(m) // after an execve another thread has this id, and it may not have got ours
 	}
-	return nil
 }
 
-// explainForeign tries again to seize, because the other tracer may have let
-// go or the cgroup may have been thawed.
-func (h *holder) explainForeign(m *member) error {
-	if err := h.seize(m); err != nil || m.seized || m.why != "" || !h.knows(m) {
-		return err
-	}
-	switch h.proc.state(m.tid) {
-	case 't', 'T':
+// explainForeign has a task seized again if the other tracer has let go or the
+// cgroup may have been thawed.
+func (h *holder) explainForeign(m *member) {
+	st, ok := h.proc.status(m.tid)
+	switch {
+	case !ok || st.dead():
+		h.bury(m)
+	case st.tracer == 0 || h.tracers.byThread(st.tracer) != nil:
+		h.seize(m)
+	case st.state == 't', st.state == 'T':
 		m.why = WhyTraced
-	case 'D':
+	case st.state == 'D':
 		m.why = h.whyAsleep(m)
 	}
-	return nil
 }
 
 // whyAsleep is asked of a task in state D, which takes no stop.
@@ -78,11 +98,7 @@ func (h *holder) whyAsleep(m *member) string {
 func (h *holder) excuse(m *member) error {
 	st, ok := h.proc.status(m.tid)
 	if ok && !m.seized && st.tracer != 0 {
-		tracer := st.tracer
-		if t, ok := h.proc.status(tracer); ok {
-			tracer = t.process
-		}
-		return fmt.Errorf("is traced by %q (pid %d) and runs", h.proc.text(tracer, "comm"), tracer)
+		return fmt.Errorf("is traced by %s and runs", h.nameOf(st.tracer))
 	}
 	if st.state != 'D' {
 		return fmt.Errorf("did not stop within %v: in state %q", h.opt.Timeout, st.state)
@@ -92,6 +108,42 @@ func (h *holder) excuse(m *member) error {
 		err = fmt.Errorf("%w, inside vfork for a child that is not stopped", err)
 	}
 	return err
+}
+
+// excuseExecve says why a seizure of one of a process's threads has not come
+// back: what it waits for is the process's execve(2), and that for all other
+// threads to be reaped.
+func (h *holder) excuseExecve(pid int) error {
+	err := fmt.Errorf("cannot be seized: its process has been in execve for %v", h.opt.Timeout)
+	tid, tracer := h.unreaped(pid)
+	if tid == 0 {
+		return err
+	}
+	return fmt.Errorf("%w, and waits for its thread %d, which has ended and is traced by %s, who does not reap it", err, tid, h.nameOf(tracer))
+}
+
+// unreaped finds a thread that has ended under another tracer.
+func (h *holder) unreaped(pid int) (tid, tracer int) {
+	fd, err := h.proc.openTask(pid, "task")
+	if err != nil {
+		return 0, 0
+	}
+	defer unix.Close(fd)
+	_ = eachNumber(fd, h.proc.tids, func(n int) error {
+		if st, ok := h.proc.status(n); ok && st.dead() && st.tracer != 0 && h.tracers.byThread(st.tracer) == nil {
+			tid, tracer = n, st.tracer
+		}
+		return nil
+	})
+	return tid, tracer
+}
+
+// nameOf names the process that a thread belongs to.
+func (h *holder) nameOf(tid int) string {
+	if st, ok := h.proc.status(tid); ok {
+		tid = st.process
+	}
+	return fmt.Sprintf("%q (pid %d)", h.proc.text(tid, "comm"), tid)
 }
 
 // inVfork tells whether a task in state D waits in vfork(2): the sleeper is

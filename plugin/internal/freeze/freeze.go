@@ -36,20 +36,25 @@ type Report struct {
 	// Loose are tasks of the namespace that are not held but may run again
 	// without us, by pid and tid.
 	Loose []Task
+	Since time.Time // when the first one was seized, zero if there was none
 }
 
 // Stopped is the set of tasks held. It must be released: the tasks stand still
 // until then, or until the process ends.
 type Stopped struct {
-	thread *thread
+	holder *holder // its own goroutine's until the end
 	report Report
+	end    func() error
 }
 
 // All stops every task whose ns/ipc link reads "ipc:[inode]" and returns when
 // a whole round over /proc found nobody new and all stand still. ctx bounds
 // All alone: once it has returned, the tasks are held until Release.
 //
-// On an error all tasks have been let go again. It is a *TaskError if one task
+// On an error all tasks have been let go again, except for those of a process
+// that an execve(2) which does not end keeps us from letting go: they are free
+// when it has ended, or the calling process has. (Until then each such call keeps a
+// thread and a descriptor.) It is a *TaskError if one task
 // is to blame (it does not stop, it runs under another tracer, or EPERM or
 // EACCES: no right to trace it), ctx's own if that ended it, and ErrHost for
 // the host's namespace.
@@ -72,20 +77,15 @@ func all(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := newHolder(proc, inode, opt)
-	t, err := startThread(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	return &Stopped{thread: t, report: h.report()}, nil
+	return newHolder(proc, inode, opt).start(ctx)
 }
 
 // Release lets all tasks go. The signals that arrived meanwhile are delivered,
 // a job-stopped task stays stopped unless it got SIGCONT. When it returns no
 // task is traced by the caller any more. A second Release does nothing and
-// returns what the first did. It fails only if the tracing thread does not end,
+// returns what the first did. It fails only if a tracing thread does not end,
 // which then leaves tasks stopped that had been frozen by their cgroup.
-func (s *Stopped) Release() error { return s.thread.end() }
+func (s *Stopped) Release() error { return s.end() }
 
 // Report returns what All found. It stays valid after Release.
 func (s *Stopped) Report() Report { return s.report }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +15,8 @@ import (
 type member struct {
 	tid, pid int
 	since    time.Time // when it was asked to stop, or met under another tracer
+	by       *tracer   // whose tracee it is or is to be
+	foreign  bool      // it was met under another tracer
 	seized   bool      // it is our tracee
 	checked  bool      // its namespace was looked at again after its first stop
 	stopped  bool
@@ -27,20 +28,23 @@ type member struct {
 // still tells whether the task runs no more, for whatever reason.
 func (m *member) still() bool { return m.stopped || m.ended || m.why != "" }
 
-// holder stops tasks and knows those it holds. mu is held by whoever uses it;
-// ptrace calls are the tracing thread's alone.
+// held tells whether m is a tracee whose tracer takes requests.
+func (m *member) held() bool { return m.seized && !m.by.busy.Load() }
+
+// holder stops tasks and knows those it holds. It is one goroutine's, which never
+// waits for a tracer that is busy.
 type holder struct {
 	proc    *procfs
 	freezer freezer
 	want    []byte // what the namespace's links read
 	opt     Options
 	self    int // our pid
-	tid     int // the tracing thread
 
-	mu      sync.Mutex
+	tracers tracers
 	members map[int]*member // by tid
 	fresh   []*member       // not yet looked at
 	spare   *spare          // of this round
+	stirred bool            // a task has stopped since its beginning
 
 	// Of the last round.
 	spared     []Task
@@ -55,6 +59,7 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 		want:    fmt.Appendf(nil, "ipc:[%d]", inode),
 		opt:     opt,
 		self:    os.Getpid(),
+		tracers: tracers{byProcess: map[int]*tracer{}},
 		members: map[int]*member{},
 	}
 }
@@ -64,6 +69,7 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 // the kernel whether its parent is traced and its birth) or enter with setns.
 func (h *holder) stopAll(ctx context.Context) error {
 	for {
+		h.stirred = false
 		found, err := h.round(ctx)
 		if err != nil {
 			return err
@@ -72,14 +78,14 @@ func (h *holder) stopAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !found && !moved {
+		if !found && !moved && !h.stirred {
 			return nil
 		}
 	}
 }
 
-// round asks everybody new to stop and waits for nobody, so that the first
-// tasks stand before the last have forked on.
+// round finds everybody new, asks all of them to stop at once, and waits for
+// nobody.
 func (h *holder) round(ctx context.Context) (found bool, err error) {
 	h.rounds++
 	h.spared = h.spared[:0]
@@ -94,23 +100,26 @@ func (h *holder) round(ctx context.Context) (found bool, err error) {
 			return nil
 		}
 		w.inside++
-		known, err := h.meet(pid, tid)
+		known := h.meet(pid, tid)
 		found = found || !known
-		return err
+		return nil
 	}
 	err = w.run(ctx)
 	h.unreadable = w.unreadable
+	if err == nil {
+		h.tracers.begin()
+	}
 	return found || w.ragged, err
 }
 
 // meet takes a task of the namespace in. One that is known but had ended is a
 // new one: execve(2) gives the first thread's id to the thread that called it.
-func (h *holder) meet(pid, tid int) (known bool, err error) {
+func (h *holder) meet(pid, tid int) (known bool) {
 	if m := h.members[tid]; m != nil && !m.ended {
-		return true, nil
+		return true
 	}
-	m := h.add(&member{tid: tid, pid: pid})
-	return false, h.seize(m)
+	h.seize(h.add(&member{tid: tid, pid: pid}))
+	return false
 }
 
 func (h *holder) add(m *member) *member {
@@ -125,45 +134,46 @@ func (h *holder) forget(m *member) { delete(h.members, m.tid) }
 // knows tells whether m has not been forgotten meanwhile.
 func (h *holder) knows(m *member) bool { return h.members[m.tid] == m }
 
-// seize makes a task our tracee and asks it to stop. A task that somebody else
-// traces, and one that must not be seized now, stay members without it.
-func (h *holder) seize(m *member) error {
-	for range 3 {
-		if h.unseizable(m.tid) {
-			m.why = WhyFrozen
-			return nil
-		}
-		err := h.trySeize(m.tid)
-		switch {
-		case err == nil:
-			h.ask(m)
-			return nil
-		case errors.Is(err, unix.ESRCH):
-			h.forget(m)
-			return nil
-		}
-		st, ok := h.proc.status(m.tid)
-		switch {
-		case !ok || st.dead():
-			h.forget(m)
-			return nil
-		case st.tracer == h.tid: // seized at birth, or under another id before execve
-			h.ask(m)
-			return nil
-		case st.tracer != 0:
-			return nil
-		case !errors.Is(err, unix.EPERM):
-			return h.blame(m, explainSeize(err))
-		}
+// seize puts a task among those that its process's tracer is to seize next. One
+// that must not be seized now stays a member without it.
+func (h *holder) seize(m *member) {
+	if h.unseizable(m.tid) {
+		m.why = WhyFrozen
+		return
 	}
-	return h.blame(m, explainSeize(unix.EPERM))
+	m.by = h.tracers.of(m.pid, h.proc.threads(m.pid) <= 1)
+	m.by.next = append(m.by.next, m)
 }
 
-// trySeize lets the reaper in while it may hang, see reap.
-func (h *holder) trySeize(tid int) error {
-	h.mu.Unlock()
-	defer h.mu.Lock()
-	return seize(tid)
+// taken takes in how a task's seizure went. One that somebody else traces stays a
+// member without it.
+func (h *holder) taken(m *member, err error) error {
+	switch {
+	case !h.knows(m): // it died, and was buried
+		return nil
+	case err == nil:
+		m.seized, m.since = true, time.Now()
+		return nil
+	case errors.Is(err, unix.ESRCH):
+		h.forget(m)
+		return nil
+	}
+	st, ok := h.proc.status(m.tid)
+	switch {
+	case !ok || st.dead():
+		h.bury(m)
+	case h.tracers.byThread(st.tracer) != nil: // seized at birth, or under another id before execve
+		h.ask(m)
+	case st.tracer != 0:
+		if !m.foreign {
+			m.foreign, m.since = true, time.Now()
+		}
+	case !errors.Is(err, unix.EPERM) || !mayTrace(m.tid) || time.Since(m.since) > h.opt.Timeout:
+		return h.blame(m, explainSeize(err))
+	default: // whoever traced it has just let go, or the one we meant was dead after execve
+		h.seize(m)
+	}
+	return nil
 }
 
 func explainSeize(err error) error {
@@ -172,20 +182,23 @@ func explainSeize(err error) error {
 }
 
 // ask is repeated where a task may not have got it; a second time changes
-// nothing. A task that has died meanwhile is noticed by look.
+// nothing. The thread that traces it may be another one than before: execve(2)
+// gives its own to the first thread's id. Or it is nobody's, if nobody had seized
+// the thread that called execve: then it is a new task under an old id, which
+// waitid(2) does not tell if it is a child of our own process. A task that has
+// died meanwhile is noticed by look.
 func (h *holder) ask(m *member) {
-	m.seized = true
-	m.why = ""
-	_ = interrupt(m.tid)
-}
-
-// detachAll lets go of all that can be let go of one by one. The thread's end
-// does the rest, and kills no signal either (peek).
-func (h *holder) detachAll() {
-	for _, m := range h.members {
-		if m.stopped {
-			_ = detach(m.tid, m.signal())
-		}
+	st, _ := h.proc.status(m.tid)
+	t := h.tracers.byThread(st.tracer)
+	if t == nil {
+		m.seized = false
+		h.doubt(m)
+		h.seize(m)
+		return
+	}
+	m.by, m.seized, m.why = t, true, ""
+	if m.held() {
+		t.do(func() { _ = interrupt(m.tid) })
 	}
 }
 
@@ -194,9 +207,7 @@ func (h *holder) blame(m *member, err error) error {
 }
 
 func (h *holder) report() Report {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Loose: append([]Task(nil), h.spared...)}
+	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Loose: append([]Task(nil), h.spared...), Since: h.tracers.since}
 	for _, m := range h.members {
 		switch {
 		case m.stopped:

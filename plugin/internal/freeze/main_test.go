@@ -116,14 +116,17 @@ func listTasks(t testing.TB, inode uint64, inside bool) (all []seen) {
 	return all
 }
 
+// traces tells whether a thread is one that traces for s.
+func (s *Stopped) traces(tid int) bool { return s.holder.tracers.byThread(tid) != nil }
+
 // mustHoldAll fails unless every task of the namespace is in our stop.
 func mustHoldAll(t testing.TB, ns *nsenter.Namespace, s *Stopped) {
 	t.Helper()
 	tasks := tasksOf(t, ns.Inode())
 	for _, task := range tasks {
-		if task.state != 't' || task.tracer != s.thread.h.tid {
-			t.Errorf("pid %d tid %d is in state %c, traced by %d; want t, traced by %d",
-				task.pid, task.tid, task.state, task.tracer, s.thread.h.tid)
+		if task.state != 't' || !s.traces(task.tracer) {
+			t.Errorf("pid %d tid %d is in state %c, traced by %d; want t, traced by us",
+				task.pid, task.tid, task.state, task.tracer)
 		}
 	}
 	if n := s.Report().Tasks; n != len(tasks) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"golang.org/x/sys/unix"
@@ -56,11 +57,10 @@ func TestNoRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer proc.close()
-	h := newHolder(proc, ns.Inode(), Options{})
-	h.tid = h.self
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	err = h.seize(h.add(&member{tid: tid, pid: h.self}))
+	h := newHolder(proc, ns.Inode(), Options{Timeout: 100 * time.Millisecond}) // of ours we may read the memory
+	h.seize(h.add(&member{tid: tid, pid: h.self}))
+	_, err = h.settle(context.Background())
+	h.release()
 	var blamed *TaskError
 	if !errors.As(err, &blamed) || blamed.Task.TID != tid || !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_SYS_PTRACE") {
 		t.Errorf("err = %v, want EPERM of tid %d that names CAP_SYS_PTRACE", err, tid)

@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"time"
 )
@@ -21,8 +22,11 @@ func (h *holder) settle(ctx context.Context) (moved bool, err error) {
 	waiting := h.doubtAll()
 	began, doubt := time.Now(), firstDoubt
 	for ns := shortNap; ; ns = min(2*ns, longNap) {
+		if err := h.seizeOn(); err != nil {
+			return moved, err
+		}
 		waiting = h.lookAt(waiting, &moved)
-		if len(waiting) == 0 {
+		if len(waiting) == 0 && h.tracers.idle() {
 			return moved, nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -38,8 +42,16 @@ func (h *holder) settle(ctx context.Context) (moved bool, err error) {
 			}
 			began, doubt = time.Now(), min(2*doubt, maxDoubt)
 		}
+		runtime.Gosched() // the tracers may have no other processor
 		nap(ns)
 	}
+}
+
+// seizeOn takes in what the tracers have done, and has them go on.
+func (h *holder) seizeOn() error {
+	err := h.tracers.finish(h.taken)
+	h.tracers.begin()
+	return err
 }
 
 // doubtAll returns all members; what was true of those that stand still for
@@ -57,20 +69,21 @@ func (h *holder) doubtAll() []*member {
 }
 
 func (h *holder) allStill(members []*member) bool {
-	return len(h.fresh) == 0 && !slices.ContainsFunc(members, func(m *member) bool {
+	return len(h.fresh) == 0 && h.tracers.idle() && !slices.ContainsFunc(members, func(m *member) bool {
 		return h.knows(m) && !m.still()
 	})
 }
 
-// lookAt returns those of members that have not stopped, and the children just
-// born to them.
+// lookAt returns those of members that have not stopped or could not be looked at,
+// and the children just born to them.
 func (h *holder) lookAt(members []*member, moved *bool) []*member {
 	waiting := members[:0]
 	for _, m := range members {
-		if h.knows(m) && m.seized && h.look(m) {
+		seen := m.held()
+		if h.knows(m) && seen && h.look(m) {
 			*moved = true
 		}
-		if h.knows(m) && !m.stopped && !m.ended {
+		if h.knows(m) && (!m.stopped && !m.ended || m.seized && !seen) {
 			waiting = append(waiting, m)
 		}
 	}

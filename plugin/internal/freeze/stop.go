@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,13 +20,29 @@ func (m *member) signal() int {
 	return m.status & 0x7f
 }
 
+// request has a task's tracer make a request. ESRCH may mean that it is another
+// one's since execve(2), which gives a thread, and its tracer, the first one's id.
+func (h *holder) request(m *member, ask func() error) (err error) {
+	m.by.do(func() { err = ask() })
+	if !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	st, _ := h.proc.status(m.tid)
+	if t := h.tracers.byThread(st.tracer); t != nil && t != m.by && !t.busy.Load() {
+		m.by = t
+		t.do(func() { err = ask() })
+	}
+	return err
+}
+
 // look finds out whether a tracee has stopped, has gone, or stands still no
 // longer, and tells whether anything was new.
 func (h *holder) look(m *member) (moved bool) {
 	w, err := peek(m.tid)
 	switch {
-	case err != nil: // ECHILD: dead and reaped, or it has another id since execve
+	case err != nil: // ECHILD: dead and reaped, or it has the first thread's id since execve
 		h.forget(m)
+		h.doubt(h.members[m.pid])
 		return true
 	case w.exited():
 		h.bury(m)
@@ -38,12 +55,20 @@ func (h *holder) look(m *member) (moved bool) {
 	return false
 }
 
+// doubt has a task, if it is known, looked at as one that has not stopped yet: what
+// is known may be of another one, which had its id before.
+func (h *holder) doubt(m *member) {
+	if m != nil {
+		m.stopped, m.checked = false, false
+	}
+}
+
 // stop takes in what a stopped task reports. Any stop will do.
 func (h *holder) stop(m *member, status int) (moved bool) {
 	if m.stopped && m.status == status {
 		return false
 	}
-	m.stopped, m.status, m.why, m.ended = true, status, "", false
+	m.stopped, m.status, m.why, m.ended, h.stirred = true, status, "", false, true
 	switch m.event() {
 	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
 		h.adopt(m)
@@ -57,15 +82,15 @@ func (h *holder) stop(m *member, status int) (moved bool) {
 
 // adopt takes in a child that the kernel has seized at birth.
 func (h *holder) adopt(parent *member) {
-	tid, err := newChild(parent.tid)
+	var tid int
+	err := h.request(parent, func() (err error) { tid, err = newChild(parent.tid); return err })
 	if err != nil || h.members[tid] != nil {
 		return
 	}
 	st, ok := h.proc.status(tid)
-	if !ok || st.tracer != h.tid {
-		return
+	if by := h.tracers.byThread(st.tracer); ok && by != nil {
+		h.add(&member{tid: tid, pid: st.process, by: by, seized: true})
 	}
-	h.add(&member{tid: tid, pid: st.process, seized: true})
 }
 
 // check lets a stopped task go that is not in the namespace: it left between
@@ -75,18 +100,19 @@ func (h *holder) check(m *member) {
 	if err == nil && bytes.Equal(link, h.want) && h.spare.why(m.pid) == "" {
 		return
 	}
-	_ = detach(m.tid, m.signal())
+	_ = h.request(m, func() error { return detach(m.tid, m.signal()) })
 	h.forget(m)
 }
 
-// lost is called where a held task reports no stop. Either another thread of
-// our process waited for it and took the report, or the task is a new one under
-// a dead first thread's id (execve), or it is being killed.
+// lost is called where a held task reports no stop. Another thread of our process
+// waited for it and took the report, or the task is a new one under a dead first
+// thread's id (execve), which may have stopped since; or it is being killed.
 func (h *holder) lost(m *member) (moved bool) {
-	if _, err := stopInfo(m.tid); err == nil {
-		return false
+	status, err := h.stopStatus(m)
+	if err == nil {
+		return h.stop(m, status)
 	}
-	m.stopped, m.checked = false, false
+	h.doubt(m)
 	m.since = time.Now()
 	h.ask(m)
 	return true
@@ -94,14 +120,18 @@ func (h *holder) lost(m *member) (moved bool) {
 
 // recover finds a stop whose report another thread of our process took.
 func (h *holder) recover(m *member) bool {
-	s, err := stopInfo(m.tid)
-	if err != nil {
-		return false
-	}
-	status := int(s.signo)
+	status, err := h.stopStatus(m)
+	return err == nil && h.stop(m, status)
+}
+
+// stopStatus asks the task's tracer what it has stopped for.
+func (h *holder) stopStatus(m *member) (status int, err error) {
+	var s siginfo
+	err = h.request(m, func() error { s, err = stopInfo(m.tid); return err })
+	status = int(s.signo)
 	// An event stop has its status for a code (ptrace_do_notify).
 	if int(s.code)&0x7f == status && s.code>>8 > 0 {
 		status = int(s.code)
 	}
-	return h.stop(m, status)
+	return status, err
 }

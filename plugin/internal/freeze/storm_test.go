@@ -51,10 +51,10 @@ func mustHoldStorm(t *testing.T, inode uint64, s *Stopped) {
 	}
 	inside := tasksOf(t, inode)
 	for _, task := range inside {
-		if loose[task.tid] == WhyVfork && task.state == 'D' && task.tracer == s.thread.h.tid {
+		if loose[task.tid] == WhyVfork && task.state == 'D' && s.traces(task.tracer) {
 			continue
 		}
-		if task.state != 't' || task.tracer != s.thread.h.tid {
+		if task.state != 't' || !s.traces(task.tracer) {
 			t.Errorf("pid %d tid %d is in state %c, traced by %d, loose %q", task.pid, task.tid, task.state, task.tracer, loose[task.tid])
 		}
 	}
@@ -71,7 +71,7 @@ func mustHoldStorm(t *testing.T, inode uint64, s *Stopped) {
 func mustHoldNobodyOutside(t *testing.T, inode uint64, s *Stopped) {
 	t.Helper()
 	for _, task := range tasksBut(t, inode) {
-		if task.tracer == s.thread.h.tid {
+		if s.traces(task.tracer) {
 			t.Errorf("pid %d tid %d, outside of the namespace, is held", task.pid, task.tid)
 		}
 	}

@@ -10,8 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// seizeOptions makes the kernel seize children at birth, before they run.
-const seizeOptions = unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE
+// seizeOptions makes the kernel seize children at birth, before they run, and
+// stop a task at the end of execve(2): it has another id then, under which it
+// would run on, and bear children, if we had asked it to stop under the old one.
+const seizeOptions = unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEEXEC
 
 // Codes of SIGCHLD, include/uapi/asm-generic/siginfo.h.
 const (
@@ -80,6 +82,16 @@ func seize(tid int) error {
 			return err
 		}
 	}
+}
+
+// mayTrace tells whether we have the right to seize a task: that to read its
+// memory is the same (PTRACE_MODE_ATTACH_REALCREDS, see ptrace(2)). Nobody has
+// anything at address 0 to be read.
+func mayTrace(tid int) bool {
+	var b byte
+	local := []unix.Iovec{{Base: &b, Len: 1}}
+	_, err := unix.ProcessVMReadv(tid, local, []unix.RemoteIovec{{Base: 0, Len: 1}}, 0)
+	return !errors.Is(err, unix.EPERM)
 }
 
 // interrupt wraps PTRACE_INTERRUPT. ESRCH: not our tracee, or dead.
