@@ -141,6 +141,7 @@ func TestHookKilledOnRestore(t *testing.T) {
 			m.over(t)
 			if err != nil {
 				p.members[0].discard(t)
+				withoutCgroups(t, p.members[0].id)
 				mustLoad(t, p.members[0])
 			}
 			mustLoad(t, p.members[1])
