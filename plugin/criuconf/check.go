@@ -34,16 +34,19 @@ func Check() []Hook {
 	if err != nil {
 		return []Hook{}
 	}
-	v, _ := root.criuVersion(binary) // install tells why there is none
-	return root.check(v)
+	return root.check(root.criuVersion(binary))
 }
 
-func (t *tree) check(criu version) []Hook {
+// check is told why CRIU's version is not known, nil if nobody can tell.
+func (t *tree) check(criu version, unknown error) []Hook {
 	hooks := []Hook{}
 	for _, runtime := range Runtimes() {
 		if program := t.lookPath(runtime); program != "" {
 			h := Hook{Runtime: runtime, Program: program}
 			t.look(&h, criu)
+			if unknown != nil && h.Detail == "" {
+				h.Detail, h.Remedy = takenForNew(unknown), "have criu and the directories above it be root's alone"
+			}
 			hooks = append(hooks, h)
 		}
 	}

@@ -189,6 +189,7 @@ func (j *job) planRuntimes(o Options) error {
 	files := filesOf(runtimes, j.root.exists)
 	if len(o.Runtimes) > 0 {
 		err = checkShared(files, "install")
+		j.noteOld(files)
 	} else {
 		files, err = j.best(files, runtimes)
 	}
@@ -231,10 +232,7 @@ func (j *job) best(own map[string][]string, runtimes []string) (map[string][]str
 	if there, err := j.has(DefaultFile); there || err != nil {
 		return everyone, err
 	}
-	v, err := j.root.criuVersion(j.binary)
-	if err != nil {
-		j.note("CRIU's version is unknown, and taken for 4.2 or later: %v", err)
-	}
+	v := j.criuVersion()
 	if !v.twice() {
 		return own, nil
 	}
@@ -253,6 +251,33 @@ func (j *job) best(own map[string][]string, runtimes []string) (map[string][]str
 		j.note("CRIU %s runs the hook twice from %s, and would run it once from %s: %s", v, RuncFile, DefaultFile, again(withHook))
 	}
 	return own, nil
+}
+
+// criuVersion notes why there is none.
+func (j *job) criuVersion() version {
+	v, err := j.root.criuVersion(j.binary)
+	if err != nil {
+		j.note("%s", takenForNew(err))
+	}
+	return v
+}
+
+// noteOld tells what a CRIU before 4.2 does not make of the files that were asked
+// for.
+func (j *job) noteOld(files map[string][]string) {
+	if files[RuncFile] == nil && files[CrunFile] == nil {
+		return
+	}
+	v := j.criuVersion()
+	if !v.twice() {
+		return
+	}
+	if files[CrunFile] != nil || slices.Contains(files[RuncFile], "crun") {
+		j.note("CRIU %s reads no file for crun, whose checkpoints go without the hook: %s is read for it, and by every other criu", v, DefaultFile)
+	}
+	if files[RuncFile] != nil {
+		j.note("CRIU %s runs the hook twice from %s, which costs milliseconds, and once from %s", v, RuncFile, DefaultFile)
+	}
 }
 
 // afterwards are the runtimes' files with the script in them when own have it, too.

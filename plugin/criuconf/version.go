@@ -52,6 +52,11 @@ func (t *tree) criuVersion(binary string) (version, error) {
 	return version{}, nil
 }
 
+// takenForNew says what follows from an unknown version.
+func takenForNew(why error) string {
+	return fmt.Sprintf("CRIU's version is unknown, and taken for 4.2 or later: %v", why)
+}
+
 // runnable is the file that a path leads to, if this process may run it: root must
 // not run what others can exchange.
 func runnable(path string) (string, error) {

@@ -90,6 +90,16 @@ func TestVersionUntrusted(t *testing.T) {
 	if got := strings.Join(j.report.Notes, "\n"); got != want {
 		t.Errorf("notes %q, want %q", got, want)
 	}
+	put(t, j.root.abs(RuncFile), testLine, 0o644)
+	hooks := j.root.check(j.root.criuVersion(testBinary))
+	if !hooks[0].InForce {
+		t.Errorf("not in force for runc: %+v", hooks[0])
+	}
+	for _, h := range hooks {
+		if h.InForce && (h.Detail != want || h.Remedy == "") {
+			t.Errorf("check of %s: %q, want %q", h.Runtime, h.Detail, want)
+		}
+	}
 	if _, err := os.Lstat(ran); err == nil {
 		t.Error("it was run")
 	}
@@ -125,6 +135,8 @@ func TestInstallByVersion(t *testing.T) {
 		everyone = DefaultFile + ", which every criu reads, whoever starts it: CRIU 4.1 runs the hook once from there, twice from runc's file, and not at all from crun's"
 		stays    = "CRIU 4.1 runs the hook twice from " + RuncFile + ", and would run it once from " + DefaultFile + ": "
 		unread   = "CRIU 4.1 reads no file for crun, whose checkpoints go without the hook, and would run it from " + DefaultFile + ": "
+		without  = "CRIU 4.1 reads no file for crun, whose checkpoints go without the hook: " + DefaultFile + " is read for it, and by every other criu"
+		twice    = "CRIU 4.1 runs the hook twice from " + RuncFile + ", which costs milliseconds, and once from " + DefaultFile
 		runcs    = "ipc-cr uninstall --runtime runc, then ipc-cr install"
 		cruns    = "ipc-cr uninstall --runtime crun, then ipc-cr install"
 		both     = "ipc-cr uninstall --runtime runc --runtime crun, then ipc-cr install"
@@ -145,7 +157,11 @@ func TestInstallByVersion(t *testing.T) {
 		"old, crun alone":         {"4.1.1", map[string]string{CrunFile: testLine, "/usr/sbin/runc": ""}, "", "crun.conf:unchanged:crun", unread + cruns},
 		"old, crun by runc's":     {"4.1.1", map[string]string{RuncFile: testLine, "/usr/sbin/runc": ""}, "", "runc.conf:unchanged:crun", unread + runcs},
 		"old, runc alone":         {"4.1.1", map[string]string{RuncFile: testLine, "/usr/sbin/crun": ""}, "", "runc.conf:unchanged:runc", stays + runcs},
-		"old, asked for runc":     {"4.1.1", nil, "runc", "runc.conf:created:runc", RuncFile + ": crun reads it too, because there is no " + CrunFile},
+		"old, asked for runc":     {"4.1.1", nil, "runc", "runc.conf:created:runc", twice + "\n" + RuncFile + ": crun reads it too, because there is no " + CrunFile},
+		"old, asked for crun":     {"4.1.1", nil, "crun", "crun.conf:created:crun", without},
+		"old, asked for both":     {"4.1.1", nil, "runc crun", "runc.conf:created:runc+crun", without + "\n" + twice},
+		"old, asked for criu":     {"4.1.1", nil, "criu", "default.conf:created:criu", ""},
+		"new, asked for both":     {"4.2", nil, "runc crun", "runc.conf:created:runc+crun", ""},
 		"new":                     {"4.2", nil, "", "runc.conf:created:runc+crun", ""},
 		"new, in everyone's file": {"4.2", map[string]string{DefaultFile: testLine}, "", "default.conf:unchanged:runc+crun", ""},
 		"unknown":                 {"unknown", nil, "", "runc.conf:created:runc+crun", ""},
@@ -222,7 +238,7 @@ func TestCheckByVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := Hook{Runtime: name[:len("runc")], InForce: c.inForce, Detail: c.detail, Remedy: c.remedy}
-			for _, h := range j.root.check(v) {
+			for _, h := range j.root.check(v, nil) {
 				if h.Runtime != want.Runtime {
 					continue
 				}
@@ -242,7 +258,7 @@ func TestCheckByVersion(t *testing.T) {
 func TestCheckAdvice(t *testing.T) {
 	for _, files := range []map[string]string{{RuncFile: testLine}, {CrunFile: testLine}, {RuncFile: testLine, CrunFile: testLine}, {RuncFile: testLine, CrunFile: ""}} {
 		j := hostWithCRIU(t, "4.1.1", files)
-		crun := func() Hook { return j.root.check(version{4, 1})[1] }
+		crun := func() Hook { return j.root.check(version{4, 1}, nil)[1] }
 		advice := crun().Remedy
 		out, found := strings.CutSuffix(advice, ", then ipc-cr install")
 		if !found {
