@@ -41,7 +41,9 @@ func call(fn func(kernel.Kernel) error, k kernel.Kernel) error {
 
 func (m *meddler) Name() string { return "meddler" }
 
-func (m *meddler) Walking(kernel.Kernel) (least, most time.Duration, err error) { return 0, 0, nil }
+func (m *meddler) Walking(kernel.Kernel, time.Duration) (least, most time.Duration, err error) {
+	return 0, 0, nil
+}
 
 func (m *meddler) EachWalking(*kind.Target, kernel.Kernel, func(time.Duration)) error { return nil }
 

@@ -70,7 +70,7 @@ func (s *snapshot) take(ctx context.Context) error {
 func (s *snapshot) prepare(k kernel.Kernel) error {
 	var least, most time.Duration
 	for _, kind := range s.opt.Kinds {
-		l, m, err := kind.Walking(k)
+		l, m, err := kind.Walking(k, worthWalking)
 		if err != nil {
 			return err
 		}

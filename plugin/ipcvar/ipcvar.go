@@ -74,7 +74,9 @@ func (s *survey) Recheck(_ *kind.Target, k kernel.Kernel) error {
 func (s *survey) Busy(int64, int64) string { return "" }
 
 // Walking implements kind.Kind: there is nothing to walk along.
-func (Kind) Walking(kernel.Kernel) (least, most time.Duration, err error) { return 0, 0, nil }
+func (Kind) Walking(kernel.Kernel, time.Duration) (least, most time.Duration, err error) {
+	return 0, 0, nil
+}
 
 // EachWalking implements kind.Kind.
 func (Kind) EachWalking(*kind.Target, kernel.Kernel, func(time.Duration)) error { return nil }

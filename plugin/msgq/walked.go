@@ -22,10 +22,12 @@ func walking(messages, queues uint64) time.Duration {
 }
 
 // Walking implements kind.Kind.
-func (of Kind) Walking(k kernel.Kernel) (least, most time.Duration, err error) {
+func (of Kind) Walking(k kernel.Kernel, worth time.Duration) (least, most time.Duration, err error) {
 	table, err := count(k)
-	if of.chosen == nil { // else the numbers are not those of the chosen queues
-		least = walking(uint64(table.Messages), uint64(table.Queues))
+	queues := uint64(max(table.Queues, 1))
+	alike := walking(uint64(table.Messages), queues)
+	if of.chosen == nil && alike >= worth*time.Duration(queues) { // the numbers are not those of chosen queues
+		least = alike
 	}
 	if table.MaxIndex > quickIndexes {
 		return least, least, err

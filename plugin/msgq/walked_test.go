@@ -241,9 +241,24 @@ func TestWalkingOfManyQueues(t *testing.T) {
 	w := memoryWorld(t)
 	w.put(newBox(1, 1, many(200, 1)...), newBox(quickIndexes+1, 2, many(100, 1)...))
 	w.look(func(k kernel.Kernel) {
-		least, most, err := Kind{}.Walking(k)
+		least, most, err := Kind{}.Walking(k, 0)
 		if check0(t, err); least != walking(300, 2) || most != least {
 			t.Errorf("at least %v, at most %v", least, most)
+		}
+	})
+}
+
+// Queues that are not worth it one by one are not worth it together: the copy asks
+// for none of them.
+func TestWalkingOfShortQueues(t *testing.T) {
+	w := memoryWorld(t)
+	w.put(newBox(1, 1, many(20, 1)...), newBox(2, 2, many(20, 1)...), newBox(3, 3, many(20, 1)...))
+	w.look(func(k kernel.Kernel) {
+		for worth, want := range map[time.Duration]time.Duration{walking(20, 1): walking(60, 3), walking(20, 1) + 1: 0} {
+			least, most, err := Kind{}.Walking(k, worth)
+			if check0(t, err); least != want || most != walking(60, 1) {
+				t.Errorf("worth %v: at least %v, at most %v, want at least %v", worth, least, most, want)
+			}
 		}
 	})
 }
@@ -261,11 +276,11 @@ func TestEachWalking(t *testing.T) {
 			defer mu.Unlock()
 			got[d]++
 		}))
-		least, most, err := of.Walking(k)
+		least, most, err := of.Walking(k, 0)
 		if check0(t, err); least != 0 || most != walking(600, 1) {
 			t.Errorf("chosen of 600 messages: at least %v, at most %v", least, most)
 		}
-		least, most, err = Kind{}.Walking(k)
+		least, most, err = Kind{}.Walking(k, 0)
 		if check0(t, err); least != walking(600, 4) || most != walking(600, 1) {
 			t.Errorf("600 messages in 4 queues: at least %v, at most %v", least, most)
 		}

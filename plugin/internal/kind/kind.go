@@ -41,9 +41,10 @@ type Kind interface {
 	// Name is the kind's name in reports and in the JSON file.
 	Name() string
 	// Walking is what walking along the objects costs at least, and at most, where
-	// there is no Target.Walker. It is a guess by their numbers, and quick. The two
-	// are the same where EachWalking would take longer than what it tells is worth.
-	Walking(k kernel.Kernel) (least, most time.Duration, err error)
+	// there is no Target.Walker; objects on which less than worth is spent do not
+	// count. It is a guess by their numbers, and quick. The two are the same where
+	// EachWalking would take longer than what it tells is worth.
+	Walking(k kernel.Kernel, worth time.Duration) (least, most time.Duration, err error)
 	// EachWalking looks at each object and tells of it what Target.Walker is going
 	// to be told. tell may be called from several goroutines at once.
 	EachWalking(t *Target, k kernel.Kernel, tell func(walking time.Duration)) error
