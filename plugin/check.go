@@ -69,10 +69,16 @@ func Check() []Feature {
 // explain says why there is no such feature.
 func (f *Feature) explain(err error) {
 	f.Detail = err.Error()
+	if errors.Is(err, errNoNamespace) {
+		f.Remedy = remedyRoot
+	}
 	if u, ok := errors.AsType[*walk.Unavailable](err); ok {
 		f.Detail, f.Remedy = u.Detail(), u.Remedy
 	}
 }
+
+// errNoNamespace: it may be possible or not.
+var errNoNamespace = errors.New("not known: no fresh IPC namespace to try it in")
 
 // probing is the namespace in which features are tried.
 type probing struct {
@@ -88,7 +94,7 @@ func (p *probing) close() {
 // run runs a probe in the fresh namespace.
 func (p *probing) run(fn func(kernel.Kernel) error) error {
 	if p.ns == nil {
-		return errors.New("no fresh IPC namespace to try it in")
+		return errNoNamespace
 	}
 	return linux.NewSpace(p.ns, nil).Run(fn)
 }
@@ -213,7 +219,7 @@ func (p *probing) ptrace() error {
 
 func (p *probing) ids() error {
 	if p.ns == nil {
-		return errors.New("no IPC namespace to ask")
+		return errNoNamespace
 	}
 	id, err := p.ns.Identity()
 	if err == nil && id.ID == 0 {

@@ -370,6 +370,9 @@ func (r *restore) report() *RestoreReport {
 	for _, step := range report.Steps {
 		report.Actions[step.Action]++
 		if done := instead[step.Action]; done != "" {
+			if r.opt.DryRun {
+				done = "would be " + done
+			}
 			report.Warnings = append(report.Warnings, fmt.Sprintf("%s %s: %s", step.Object, done, step.Reason))
 		}
 	}

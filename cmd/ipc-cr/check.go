@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,10 +48,14 @@ func runCheck(out *output) error {
 	if err := out.print(report, func(w io.Writer) { report.text(w) }); err != nil {
 		return err
 	}
+	var missing []string
 	for _, f := range report.Features {
 		if f.Needed && !f.OK {
-			return errors.New("check: something that ipc-cr needs is missing")
+			missing = append(missing, f.Name)
 		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("check: ipc-cr cannot do without: %s", strings.Join(missing, ", "))
 	}
 	if !report.Settings.OK {
 		return errors.New("check: the settings of the hook are wrong")

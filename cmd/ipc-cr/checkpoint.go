@@ -78,7 +78,7 @@ func (f *checkpointFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	warn(out.err, report.Warnings)
-	return out.print(report, func(w io.Writer) { checkpointText(w, report) })
+	return out.printDone("checkpoint: it is complete in "+report.Dir, report, func(w io.Writer) { checkpointText(w, report) })
 }
 
 func (f *checkpointFlags) check(cmd *cobra.Command) error {

@@ -94,7 +94,7 @@ func (f *installFlags) run(cmd *cobra.Command, do func(criuconf.Options) (*criuc
 		return err
 	}
 	out := outputOf(cmd, f.json)
-	return out.print(report, func(w io.Writer) { installText(w, report) })
+	return out.printDone(cmd.Name()+": done", report, func(w io.Writer) { installText(w, report) })
 }
 
 func (f *installFlags) check(cmd *cobra.Command) error {

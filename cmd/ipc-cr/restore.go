@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -43,7 +44,7 @@ path for runc's namespace path or podman's --ipc ns:PATH (umount and remove the
 file to end it).`,
 		Example: `  ipc-cr restore --pid 4242 --images-dir /tmp/checkpoint --dry-run
   ipc-cr restore --new --images-dir /tmp/checkpoint -- ipcs -q
-  ipc-cr restore --new --pin /run/ipcns/web --images-dir /tmp/checkpoint`,
+  mkdir -p /run/ipcns && ipc-cr restore --new --pin /run/ipcns/web --images-dir /tmp/checkpoint`,
 		Args: commandAfterDash,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
@@ -91,11 +92,6 @@ func (f *restoreFlags) run(cmd *cobra.Command, command []string) error {
 	if err := f.restore(cmd, ns, policy); err != nil || f.dryRun {
 		return err
 	}
-	if f.pin != "" {
-		if err := ns.Pin(f.pin); err != nil {
-			return fmt.Errorf("restore: %w", err)
-		}
-	}
 	if program == "" {
 		return nil
 	}
@@ -109,7 +105,10 @@ func (f *restoreFlags) pinFree() error {
 		return nil
 	}
 	if ns, err := nsenter.OpenPath(f.pin); err == nil {
-		return errors.Join(fmt.Errorf("pin at %s: a namespace is pinned there: %w", f.pin, os.ErrExist), ns.Close())
+		return errors.Join(fmt.Errorf("pin at %s: a namespace is pinned there (umount and remove it, or choose another path): %w", f.pin, os.ErrExist), ns.Close())
+	}
+	if parent, err := os.Stat(filepath.Dir(f.pin)); err != nil || !parent.IsDir() {
+		return fmt.Errorf("pin at %s: no directory %s: make it first (mkdir -p)", f.pin, filepath.Dir(f.pin))
 	}
 	info, err := os.Lstat(f.pin)
 	if err == nil && (!info.Mode().IsRegular() || info.Size() > 0) {
@@ -167,8 +166,17 @@ func (f *restoreFlags) restore(cmd *cobra.Command, ns *nsenter.Namespace, policy
 	if err != nil {
 		return err
 	}
+	if f.pin != "" && !f.dryRun { // before anybody is told that it is done
+		if err := ns.Pin(f.pin); err != nil {
+			return fmt.Errorf("restore: %w", err)
+		}
+	}
 	warn(out.err, report.Warnings)
-	if err := out.print(report, func(w io.Writer) { restoreText(w, report) }); err != nil {
+	done := fmt.Sprintf("restore: %s is restored into ipc:[%d]", report.Dir, report.Namespace.Inode)
+	if f.dryRun {
+		done = "restore: nothing was changed"
+	}
+	if err := out.printDone(done, report, func(w io.Writer) { restoreText(w, report) }); err != nil {
 		return err
 	}
 	if n := report.Actions[plugin.ActionConflict]; n > 0 {

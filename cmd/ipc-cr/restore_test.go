@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,43 @@ func TestRestorePin(t *testing.T) {
 		t.Errorf("exit status %d, stderr %q", r.status, r.err)
 	}
 	mustRun(t, "checkpoint", "--ns", pin, "-D", filepath.Join(t.TempDir(), "images"))
+}
+
+// Where nothing can be pinned nothing is restored.
+func TestRestorePinNowhere(t *testing.T) {
+	nstest.Require(t, "userns")
+	pin := filepath.Join(t.TempDir(), "missing", "pin")
+	r := runCommand(t, "restore", "--new", "--pin", pin, "-D", exampleImages(t))
+	r.wantError(t, 1, "pin at "+pin, "no directory "+filepath.Dir(pin), "mkdir -p")
+}
+
+// Who cannot write the report says that the work is done, and keeps the pin.
+func TestReportNotWritten(t *testing.T) {
+	nstest.Require(t, "root")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	dir, pin := exampleImages(t), filepath.Join(t.TempDir(), "pin")
+	again := filepath.Join(t.TempDir(), "images")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"restore", "--new", "--pin", pin, "-D", dir}, "restore: " + dir + " is restored into ipc:["},
+		{[]string{"checkpoint", "--ns", pin, "-D", again}, "checkpoint: it is complete in " + again},
+	} {
+		var errs bytes.Buffer
+		status := run(t.Context(), c.args, full, &errs)
+		if status != 1 || !strings.Contains(errs.String(), c.want) || !strings.Contains(errs.String(), "the report could not be written: ") {
+			t.Errorf("%q: exit status %d, stderr %q, want %q", c.args, status, errs.String(), c.want)
+		}
+	}
+	if err := nsenter.Unpin(pin); err != nil {
+		t.Error(err)
+	}
+	mustRun(t, "show", again)
 }
 
 // A command that cannot be run takes the pin with it.

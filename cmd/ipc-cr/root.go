@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,15 @@ func (o *output) print(report any, text func(io.Writer)) error {
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(report)
+}
+
+// printDone is print for a report of work that is done: whoever sees the error alone
+// must not do it again. done says what and where.
+func (o *output) printDone(done string, report any, text func(io.Writer)) error {
+	if err := o.print(report, text); err != nil {
+		return fmt.Errorf("%s, but the report could not be written: %w", done, err)
+	}
+	return nil
 }
 
 func newRoot(stdout, stderr io.Writer) *cobra.Command {

@@ -25,12 +25,19 @@ are in bytes, modes in octal, keys in hexadecimal.`,
 		Example: `  ipc-cr show /tmp/checkpoint
   ipc-cr show /tmp/checkpoint/ipcns-msg-1.img --messages
   ipc-cr show /tmp/container.tar.zst --json`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
 	cmd.Flags().BoolVar(&f.messages, "messages", false, "show every message")
 	cmd.Flags().BoolVar(&f.json, "json", false, "show as JSON, with the whole payload of messages in base64")
 	return cmd
+}
+
+func oneArgument(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("show: %d arguments: give one, DIR, FILE or ARCHIVE", len(args))
+	}
+	return nil
 }
 
 func (f *showFlags) run(cmd *cobra.Command, path string) error {

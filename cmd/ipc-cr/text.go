@@ -30,8 +30,11 @@ func checkpointText(w io.Writer, r *plugin.CheckpointReport) {
 
 func restoreText(w io.Writer, r *plugin.RestoreReport) {
 	done := "restored"
-	if r.DryRun {
+	switch {
+	case r.DryRun:
 		done = "would restore"
+	case len(r.Image) > 0 && changes(r.Actions) == 0:
+		done = "nothing to restore of"
 	}
 	fmt.Fprintf(w, "%s %s from %s (number %d) into ipc:[%d]: %s in %s\n",
 		done, sizes(r.Image), r.Dir, r.Number, r.Namespace.Inode, actions(r.Actions), round(r.Duration))
@@ -45,6 +48,14 @@ func restoreText(w io.Writer, r *plugin.RestoreReport) {
 	}
 	frozenText(w, r.Frozen)
 	limitsText(w, r.Limits)
+}
+
+// changes counts what was made, replaced or removed.
+func changes(actions map[plugin.Action]int) (n int) {
+	for _, a := range []plugin.Action{plugin.ActionMake, plugin.ActionRemake, plugin.ActionReplace, plugin.ActionRemove} {
+		n += actions[a]
+	}
+	return n
 }
 
 func frozenText(w io.Writer, f *plugin.Frozen) {

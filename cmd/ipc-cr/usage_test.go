@@ -43,8 +43,8 @@ func TestUsage(t *testing.T) {
 		{"restore --pid 1 -D d --on-conflict maybe", `--on-conflict "maybe": choose fail, adopt or replace`},
 		{"restore --pid 0 -D d", "--pid 0: a process id is above 0"},
 
-		{"show", "accepts 1 arg(s), received 0"},
-		{"show a b", "accepts 1 arg(s), received 2"},
+		{"show", "0 arguments: give one, DIR, FILE or ARCHIVE"},
+		{"show a b", "2 arguments: give one, DIR, FILE or ARCHIVE"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			runCommand(t, strings.Fields(c.args)...).wantError(t, 2, c.says, "(see --help)")

@@ -204,9 +204,10 @@ func hasObjects(dir *images.Dir, of string) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(numbers, func(n uint32) bool {
+	numbers = slices.DeleteFunc(numbers, func(n uint32) bool {
 		names, listErr := dir.Holds(n)
 		err = errors.Join(err, listErr)
 		return !slices.Contains(names, images.FileName(of, n))
-	}), err
+	})
+	return numbers, err
 }

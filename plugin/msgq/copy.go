@@ -123,6 +123,7 @@ type copier struct {
 
 	sample   sample
 	unpolled int // bytes since the last look at the context
+	counted  int // messages of the queue at hand that progress knows of
 }
 
 func (c *copier) work(k kernel.Kernel, s share) error {
@@ -152,6 +153,7 @@ func (c *copier) queue(q *kernel.Queue) error {
 		return err
 	}
 	c.block.Queue(&head)
+	c.counted = 0
 	c.writer = writer{out: c.out, share: c.share, mark: c.block.Len()}
 	if q.CBytes >= behindFrom {
 		c.writer.behind = newBehind(c.out, c.share, blocksFor(q), c.spare)
@@ -164,7 +166,7 @@ func (c *copier) queue(q *kernel.Queue) error {
 	if err != nil || writeErr != nil {
 		return cmp.Or(writeErr, err)
 	}
-	c.target.Done.Add(int(q.QNum))
+	c.target.Done.Add(int(q.QNum) - c.counted)
 	c.details.add(q, images.Sum(sum))
 	return nil
 }

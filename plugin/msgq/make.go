@@ -225,6 +225,7 @@ func (f *filler) fill(k kernel.Kernel, s *step) error {
 			}
 			sent++
 		}
+		f.progress.Add(n)
 	}
 	if err := f.cursor.unaltered(s.record); err != nil {
 		return err
@@ -232,6 +233,5 @@ func (f *filler) fill(k kernel.Kernel, s *step) error {
 	if s.QNum > 0 {
 		s.lspid = ownPID
 	}
-	f.progress.Add(int(s.QNum))
 	return nil
 }

@@ -139,6 +139,8 @@ func (c *copier) poll(q *kernel.Queue, index int) error {
 		return nil
 	}
 	c.unpolled = 0
+	c.target.Done.Add(index - c.counted)
+	c.counted = index
 	if err := context.Cause(c.ctx); err != nil {
 		return fmt.Errorf("%s: copy message %d of %d: %w", name(q), index, q.QNum, err)
 	}

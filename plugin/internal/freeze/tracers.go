@@ -19,7 +19,8 @@ const maxTracers = 32
 // Beyond maxTracers processes have to share as well.
 type tracers struct {
 	all       []*tracer
-	common    *tracer // of the processes of one thread
+	common    *tracer   // of the processes of one thread
+	several   []*tracer // of the others, whose seizure may hang
 	byProcess map[int]*tracer
 	since     time.Time // when the first seizure began
 }
@@ -39,8 +40,9 @@ func (s *tracers) of(pid int, alone bool) *tracer {
 	}
 	if len(s.byProcess) < maxTracers {
 		t = s.start()
+		s.several = append(s.several, t)
 	} else {
-		t = s.all[len(s.byProcess)%len(s.all)]
+		t = s.several[len(s.byProcess)%len(s.several)]
 	}
 	s.byProcess[pid] = t
 	return t
