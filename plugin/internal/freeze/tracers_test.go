@@ -13,7 +13,7 @@ func TestTracersAreBounded(t *testing.T) {
 	users := map[*tracer]int{}
 	for pid := range 2*maxTracers + 1 {
 		by := h.tracers.of(pid, false)
-		if users[by]++; pid < maxTracers && (users[by] > 1 || by == common) {
+		if users[by]++; by == common || pid < maxTracers && users[by] > 1 {
 			t.Fatalf("process %d shares", pid)
 		}
 		if h.tracers.of(pid, false) != by || h.tracers.of(-pid, true) != common {
