@@ -107,9 +107,7 @@ func TestCommitManifest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := set.Check(images.VarKind, 4, images.Sum(images.Checksum(0, []byte("vars")))); err != nil {
-		t.Fatal(err)
-	}
+	set.Checked(images.VarKind, 4, images.Sum(images.Checksum(0, []byte("vars"))))
 	sums, err := set.Sums()
 	if err != nil || len(sums) != 3 {
 		t.Fatalf("%v, %v", sums, err)
@@ -128,7 +126,8 @@ func TestCommitManifest(t *testing.T) {
 	if set, err = dir.Set(images.Auto); err != nil || set.Manifest == nil {
 		t.Fatalf("%v", err)
 	}
-	if err := set.Check(images.VarKind, 5, 0); err == nil {
+	set.Checked(images.VarKind, 5, 0)
+	if err := set.Ready(); err == nil {
 		t.Error("another file passes")
 	}
 	if err := dir.RemoveManifest(1); err != nil {

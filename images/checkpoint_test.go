@@ -138,7 +138,8 @@ func readAll(set *images.Set, kind string) ([]byte, error) {
 	if err == nil && int64(len(data)) != size {
 		err = fmt.Errorf("%s has %d bytes, said %d", kind, len(data), size)
 	}
-	return data, errors.Join(err, set.Check(kind, sum.Size, sum.CRC))
+	set.Checked(kind, sum.Size, sum.CRC)
+	return data, errors.Join(err, set.Ready())
 }
 
 // newDir makes an images directory with the generations, whose numbers are

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -34,19 +35,24 @@ func (s *scanner) end() error {
 	return nil
 }
 
-// record reads an object whose fields are known, each at most once.
-func (s *scanner) record(fields map[string]func() error) error {
-	seen := make(map[string]bool, len(fields))
+// errUnknown is what read says of a field that it does not know.
+var errUnknown = errors.New("unknown field")
+
+// record reads an object whose fields are known, each at most once. read reads the
+// value of a field.
+func (s *scanner) record(read func(name string) error) error {
+	var seen [8]string // more fields than any record has
+	fields := seen[:0]
 	return s.object(func(key string) error {
-		read, known := fields[key]
-		if !known {
-			return fmt.Errorf("unknown field %q", key)
-		}
-		if seen[key] {
+		if slices.Contains(fields, key) {
 			return fmt.Errorf("field %q stands there twice", key)
 		}
-		seen[key] = true
-		return read()
+		err := read(key)
+		if err == errUnknown { //nolint:errorlint // it comes from read itself
+			return fmt.Errorf("%w %q", err, key)
+		}
+		fields = append(fields, key)
+		return err
 	})
 }
 

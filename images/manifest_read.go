@@ -46,26 +46,27 @@ func readManifest(r io.Reader) ([]byte, error) {
 }
 
 func (s *scanner) manifest(m *Manifest) error {
-	err := s.record(map[string]func() error{
-		"format":      func() error { return integer(s, &m.Format) },
-		"ns_number":   func() error { return unsigned(s, &m.Number, 32) },
-		"created":     func() error { return s.time(&m.Created) },
-		"boottime_ns": func() error { return integer(s, &m.Boottime) },
-		"namespace":   func() error { return s.source(&m.Namespace) },
-		"method":      func() error { return s.string(&m.Method) },
-		"files": func() error {
-			return s.items(func() error {
-				if len(m.Files) == maxFiles {
-					return fmt.Errorf("more than %d files", maxFiles)
-				}
-				m.Files = append(m.Files, FileSum{})
-				return s.fileSum(&m.Files[len(m.Files)-1])
-			})
-		},
-		"objects": func() error {
+	err := s.record(func(field string) error {
+		switch field {
+		case "format":
+			return integer(s, &m.Format)
+		case "ns_number":
+			return unsigned(s, &m.Number, 32)
+		case "created":
+			return s.time(&m.Created)
+		case "boottime_ns":
+			return integer(s, &m.Boottime)
+		case "namespace":
+			return s.source(&m.Namespace)
+		case "method":
+			return s.string(&m.Method)
+		case "files":
+			return s.items(func() error { return s.nextFile(m) })
+		case "objects":
 			m.Objects = map[string]json.RawMessage{}
 			return s.members(m.Objects)
-		},
+		}
+		return errUnknown
 	})
 	if err != nil {
 		return err
@@ -73,24 +74,42 @@ func (s *scanner) manifest(m *Manifest) error {
 	return s.end()
 }
 
+func (s *scanner) nextFile(m *Manifest) error {
+	if len(m.Files) == maxFiles {
+		return fmt.Errorf("more than %d files", maxFiles)
+	}
+	m.Files = append(m.Files, FileSum{})
+	return s.fileSum(&m.Files[len(m.Files)-1])
+}
+
 func (s *scanner) source(src *Source) error {
-	return s.record(map[string]func() error{
-		"boot_id": func() error { return s.string(&src.BootID) },
-		"ns_id":   func() error { return unsigned(s, &src.ID, 64) },
-		"inode":   func() error { return unsigned(s, &src.Inode, 64) },
-		"tasks": func() error {
+	return s.record(func(field string) error {
+		switch field {
+		case "boot_id":
+			return s.string(&src.BootID)
+		case "ns_id":
+			return unsigned(s, &src.ID, 64)
+		case "inode":
+			return unsigned(s, &src.Inode, 64)
+		case "tasks":
 			return s.items(func() error {
 				src.Tasks = append(src.Tasks, SourceTask{})
 				return s.task(&src.Tasks[len(src.Tasks)-1])
 			})
-		},
+		}
+		return errUnknown
 	})
 }
 
 func (s *scanner) task(t *SourceTask) error {
-	err := s.record(map[string]func() error{
-		"pid":        func() error { return integer(s, &t.PID) },
-		"start_time": func() error { return unsigned(s, &t.Start, 64) },
+	err := s.record(func(field string) error {
+		switch field {
+		case "pid":
+			return integer(s, &t.PID)
+		case "start_time":
+			return unsigned(s, &t.Start, 64)
+		}
+		return errUnknown
 	})
 	if err == nil && t.PID < 1 {
 		err = errors.New("a task without a pid")
@@ -99,17 +118,25 @@ func (s *scanner) task(t *SourceTask) error {
 }
 
 func (s *scanner) fileSum(f *FileSum) error {
-	return s.record(map[string]func() error{
-		"name": func() error { return s.string(&f.Name) },
-		"size": func() error { return integer(s, &f.Size) },
-		"crc32c": func() error {
-			var text string
-			if err := s.string(&text); err != nil {
-				return err
-			}
-			return f.CRC32C.UnmarshalText([]byte(text))
-		},
+	return s.record(func(field string) error {
+		switch field {
+		case "name":
+			return s.string(&f.Name)
+		case "size":
+			return integer(s, &f.Size)
+		case "crc32c":
+			return s.sum(&f.CRC32C)
+		}
+		return errUnknown
 	})
+}
+
+func (s *scanner) sum(into *Sum) error {
+	var text string
+	if err := s.string(&text); err != nil {
+		return err
+	}
+	return into.UnmarshalText([]byte(text))
 }
 
 func (s *scanner) time(t *time.Time) error {

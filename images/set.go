@@ -24,7 +24,7 @@ type Set struct {
 
 	names    []string // of the files that were there
 	opened   []string
-	checked  []FileSum    // what Check was told
+	checked  []FileSum    // what Checked was told
 	manifest func() error // reads the JSON file, once
 }
 
@@ -37,8 +37,8 @@ func (d *Dir) Set(n int64) (*Set, error) {
 	return s, s.Ready()
 }
 
-// BeginSet is Set without Ready, for a caller who has another goroutine call that
-// while it reads the images. Manifest is there when Ready or Check has returned.
+// BeginSet is Set without Ready, for a caller who has another goroutine call
+// Prepare while it reads the images. Manifest is there when Ready has returned.
 func (d *Dir) BeginSet(n int64) (*Set, error) {
 	names, err := d.names()
 	if err != nil {
@@ -56,9 +56,23 @@ func (d *Dir) BeginSet(n int64) (*Set, error) {
 	return s, nil
 }
 
-// Ready reads the JSON file, once, and tells what is wrong with it. It may be
-// called from several goroutines, before the directory is closed.
-func (s *Set) Ready() error { return s.manifest() }
+// Prepare reads the JSON file for Ready, which tells what is wrong with it. Any
+// goroutine may call it, before the directory is closed.
+func (s *Set) Prepare() { _ = s.manifest() }
+
+// Ready reads the JSON file, once, and compares with it what Checked was told. It
+// waits for Prepare, and is called by who calls Checked.
+func (s *Set) Ready() error {
+	if err := s.manifest(); err != nil || s.Manifest == nil {
+		return err
+	}
+	for i := range s.checked {
+		if err := s.compare(&s.checked[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (d *Dir) choose(numbers []uint32, n int64) (uint32, error) {
 	switch {
@@ -158,25 +172,21 @@ func (s *Set) Unopened() []string {
 	})
 }
 
-// Check compares a kind's file, of which size bytes with this CRC-32C were
-// read, with the JSON file. Without one it is always right.
-func (s *Set) Check(kind string, size int64, crc Sum) error {
-	name := FileName(kind, s.Number)
-	s.checked = append(s.checked, FileSum{Name: name, Size: size, CRC32C: crc})
-	if err := s.Ready(); err != nil {
-		return err
-	}
-	if s.Manifest == nil {
-		return nil
-	}
-	want := s.sum(name)
+// Checked says that a kind's file was read: size bytes with this CRC-32C. Ready
+// compares them with the JSON file, which may still be being read.
+func (s *Set) Checked(kind string, size int64, crc Sum) {
+	s.checked = append(s.checked, FileSum{Name: FileName(kind, s.Number), Size: size, CRC32C: crc})
+}
+
+func (s *Set) compare(found *FileSum) error {
+	want := s.sum(found.Name)
 	switch {
 	case want == nil:
-		return s.changed(name, "is not in it")
-	case want.Size != size:
-		return s.changed(name, fmt.Sprintf("%d bytes instead of %d", size, want.Size))
-	case want.CRC32C != crc:
-		return s.changed(name, fmt.Sprintf("CRC-32C %s instead of %s", crc, want.CRC32C))
+		return s.changed(found.Name, "is not in it")
+	case want.Size != found.Size:
+		return s.changed(found.Name, fmt.Sprintf("%d bytes instead of %d", found.Size, want.Size))
+	case want.CRC32C != found.CRC32C:
+		return s.changed(found.Name, fmt.Sprintf("CRC-32C %s instead of %s", found.CRC32C, want.CRC32C))
 	}
 	return nil
 }

@@ -76,7 +76,8 @@ func TestSetOfCRIU(t *testing.T) {
 	if !bytes.Equal(data, criuImages(t, images.MsgKind)["plain"]) {
 		t.Error("other bytes")
 	}
-	if err := set.Check(images.MsgKind, 0, 0); err != nil {
+	set.Checked(images.MsgKind, 0, 0)
+	if err := set.Ready(); err != nil {
 		t.Errorf("without a JSON file: %v", err)
 	}
 	if _, err := readAll(set, images.SemKind); !errors.Is(err, fs.ErrNotExist) {

@@ -86,9 +86,6 @@ type past struct {
 
 // recall reads the record. Afterwards r.past is nil where there is none to keep.
 func (r *restore) recall(ctx context.Context) error {
-	if err := r.set.Ready(); err != nil {
-		return err
-	}
 	from, now, err := claimed(r.set.Manifest, r.opt.Dir)
 	if err != nil {
 		r.warnings = append(r.warnings, err.Error())

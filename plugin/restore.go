@@ -218,7 +218,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 // while the operation's thread reads the images.
 func (r *restore) help() {
 	if set := <-r.begun; set != nil {
-		_ = set.Ready() // run tells what is wrong
+		set.Prepare()
 	}
 }
 
@@ -234,6 +234,9 @@ func (r *restore) load(ctx context.Context) (err error) {
 			return err
 		}
 		r.images = append(r.images, image)
+	}
+	if err := r.set.Ready(); err != nil {
+		return err
 	}
 	r.prelude.wait()
 	root, _, err := r.root()

@@ -105,7 +105,8 @@ func visitSet(set *images.Set, v Visitor) error {
 		if err = errors.Join(err, file.Close()); err != nil {
 			return err
 		}
-		if err := set.Check(kind, sum.Size, sum.CRC); err != nil {
+		set.Checked(kind, sum.Size, sum.CRC)
+		if err := set.Ready(); err != nil {
 			return err
 		}
 	}

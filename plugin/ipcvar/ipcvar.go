@@ -117,5 +117,6 @@ func (Kind) Load(_ context.Context, set *images.Set, _ *nsenter.Owner) (kind.Ima
 	if err := bounds(vars); err != nil {
 		return nil, &images.FormatError{File: set.Path(images.VarKind), Offset: 8, Reason: err.Error()}
 	}
-	return &image{vars: vars}, set.Check(images.VarKind, sum.Size, sum.CRC)
+	set.Checked(images.VarKind, sum.Size, sum.CRC)
+	return &image{vars: vars}, nil
 }

@@ -87,7 +87,8 @@ func (img *image) load(ctx context.Context, set *images.Set, size int64) error {
 		}
 		if errors.Is(err, io.EOF) {
 			img.source.checked()
-			return set.Check(images.MsgKind, r.Offset(), r.FileSum())
+			set.Checked(images.MsgKind, r.Offset(), r.FileSum())
+			return nil
 		}
 		if err != nil {
 			return err

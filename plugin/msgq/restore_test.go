@@ -94,6 +94,9 @@ func (r *restoring) prepare(k kernel.Kernel) error {
 	if err != nil {
 		return err
 	}
+	if err := r.set.Ready(); err != nil {
+		return err
+	}
 	planned, err := img.Plan(ctx, r.Target, k, kind.Wanted{Policy: r.policy})
 	if err != nil {
 		return err

@@ -50,8 +50,9 @@ type Kind interface {
 	EachWalking(t *Target, k kernel.Kernel, tell func(walking time.Duration)) error
 	// Survey reads the state of all objects, without their content.
 	Survey(t *Target, k kernel.Kernel) (Survey, error)
-	// Load checks the kind's image whole, and changes nothing. A missing file
-	// is an image without objects. owner is the user namespace that owns the target.
+	// Load checks the kind's image whole, and changes nothing; that it is what the
+	// JSON file says, set.Ready tells afterwards. A missing file is an image without
+	// objects. owner is the user namespace that owns the target.
 	Load(ctx context.Context, set *images.Set, owner *nsenter.Owner) (Image, error)
 }
 
