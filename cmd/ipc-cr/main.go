@@ -47,15 +47,19 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot(stdout, stderr)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
 	if status, ended := errors.AsType[exitStatus](err); ended {
 		return int(status)
 	}
+	_, usage := errors.AsType[*usageError](err)
+	if cmd == root && !usage { // which does nothing by itself: an unknown command
+		err, usage = &usageError{err}, true
+	}
 	fmt.Fprintf(stderr, "ipc-cr: %s\n", oneLine(err))
-	if _, usage := errors.AsType[*usageError](err); usage {
+	if usage {
 		return exitUsage
 	}
 	return exitFailed

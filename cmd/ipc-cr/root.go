@@ -51,8 +51,10 @@ It needs no root inside a user namespace (unshare -Ur, podman unshare).`,
   ipc-cr check`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// An error is one line. Without Args cobra refuses an unknown command before
+		// it looks at --help.
+		DisableSuggestions: true,
+		RunE:               func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -61,7 +63,6 @@ It needs no root inside a user namespace (unshare -Ur, podman unshare).`,
 	for _, cmd := range root.Commands() {
 		asUsage(cmd)
 	}
-	asUsage(root)
 	return root
 }
 

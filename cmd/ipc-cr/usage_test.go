@@ -10,6 +10,7 @@ import (
 func TestUsage(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"frobnicate", `unknown command "frobnicate"`},
+		{"frobnicate --help", `unknown command "frobnicate"`},
 		{"--frobnicate", "unknown flag: --frobnicate"},
 		{"version x", `unknown command "x"`},
 		{"check x", `unknown command "x"`},
