@@ -100,14 +100,6 @@ func (f *folder) putBack(names []string) (done, left []string, err error) {
 	return done, left, errors.Join(errs...)
 }
 
-// aside is for a nil images, too.
-func (i *images) aside() []string {
-	if i == nil {
-		return nil
-	}
-	return slices.Clone(i.names)
-}
-
 // close ends the turn.
 func (i *images) close() error {
 	return errors.Join(i.turn.release(), unix.Close(i.fd))

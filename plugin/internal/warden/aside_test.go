@@ -14,7 +14,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
-func TestSetAsideAndPutBack(t *testing.T) {
+func TestSetAsideAndBack(t *testing.T) {
 	dir := tempState(t)
 	w := startCRIU(t, dir).start(t, dir)
 	img := imagesDir(t, msgImage, varImage, "inventory.img")
@@ -26,14 +26,8 @@ func TestSetAsideAndPutBack(t *testing.T) {
 	if err := w.SetAside(imagesDir(t, msgImage), []string{msgImage}); err == nil {
 		t.Error("two directories at once")
 	}
-	must(t, w.PutBack())
-	mustContain(t, img, msgImage, varImage, "inventory.img")
-	mustBeAside(t, w)
-	must(t, w.PutBack())
-	other := imagesDir(t, varImage)
-	must(t, w.SetAside(other, []string{varImage}))
 	must(t, w.End())
-	mustContain(t, other, varImage)
+	mustContain(t, img, msgImage, varImage, "inventory.img")
 	mustBeEmpty(t, dir)
 }
 
@@ -52,7 +46,7 @@ func TestSetAsideThroughADescriptor(t *testing.T) {
 	if n, err := parseNote(content); err != nil || n.Images == nil || n.Images.Path != img {
 		t.Errorf("noted %+v, %v, want %s", n.Images, err, img)
 	}
-	must(t, w.PutBack())
+	must(t, w.End())
 	mustContain(t, img, msgImage)
 }
 
@@ -91,11 +85,12 @@ func TestSetAsideOfLeftovers(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(img, msgImage+Suffix), []byte(msgImage), 0o600))
 	must(t, w.SetAside(img, []string{msgImage}))
 	mustBeAside(t, w, msgImage)
-	must(t, w.PutBack())
+	must(t, w.End())
 	mustContain(t, img, msgImage)
 
 	both := imagesDir(t, msgImage)
 	must(t, os.WriteFile(filepath.Join(both, msgImage+Suffix), []byte(msgImage), 0o600))
+	w = startCRIU(t, dir).start(t, dir)
 	if err := w.SetAside(both, []string{msgImage}); err == nil || !strings.Contains(err.Error(), "remove") {
 		t.Errorf("both are there: %v, want the remedy", err)
 	}
@@ -110,7 +105,7 @@ func TestMoveIsAllOrNothing(t *testing.T) {
 	w := startCRIU(t, dir).start(t, dir)
 	must(t, w.SetAside(img, []string{msgImage, varImage}))
 	mustContain(t, img, msgImage+Suffix, varImage+Suffix)
-	must(t, w.PutBack())
+	must(t, w.End())
 
 	p := &post{dir: dir, note: mustNote(t), images: &images{folder: mustFolder(t, img)}}
 	must(t, dir.Create(noteName(p.note.CRIU), nil))
@@ -206,14 +201,14 @@ func TestDirectoryTurns(t *testing.T) {
 		t.Fatalf("did not wait: %v", err)
 	case <-time.After(30 * time.Millisecond):
 	}
-	must(t, first.PutBack())
+	must(t, first.End())
 	must(t, <-done)
 	mustBeAside(t, second, msgImage)
-	mustBeAside(t, first)
 
 	// Both of the other one are killed: the file is there for the taking.
 	killed(t, second)
 	two.Kill()
+	first = one.start(t, dir)
 	must(t, first.SetAside(img, []string{msgImage}))
 	mustBeAside(t, first, msgImage)
 	if r := recoverNow(dir); len(r.Done)+len(r.Warnings) != 0 {
@@ -231,17 +226,21 @@ func TestDirectoryTurns(t *testing.T) {
 // Somebody made a file under the image's own name meanwhile.
 func TestPutBackReplacesNothing(t *testing.T) {
 	dir := tempState(t)
-	w := startCRIU(t, dir).start(t, dir)
+	criu := startCRIU(t, dir)
+	w := criu.start(t, dir)
 	img := imagesDir(t, msgImage, varImage)
 	must(t, w.SetAside(img, []string{msgImage, varImage}))
 	must(t, os.WriteFile(filepath.Join(img, msgImage), []byte(msgImage), 0o600))
-	if err := w.PutBack(); err == nil || !strings.Contains(err.Error(), msgImage) {
-		t.Errorf("put back: %v, want an error that names the file", err)
+	if err := w.End(); err == nil || !strings.Contains(err.Error(), msgImage) {
+		t.Errorf("end: %v, want an error that names the file", err)
 	}
 	mustContain(t, img, msgImage, msgImage+Suffix, varImage)
 	mustBeAside(t, w, msgImage)
 	must(t, os.Remove(filepath.Join(img, msgImage)))
-	must(t, w.PutBack())
+	criu.Kill()
+	if r := recoverNow(dir); len(r.Done) != 1 || len(r.Warnings) != 0 {
+		t.Errorf("recovery %+v, want the file back", r)
+	}
 	mustContain(t, img, msgImage, varImage)
 }
 

@@ -86,9 +86,8 @@ func TestKilledWarden(t *testing.T) {
 	if _, err := again.Let(); err != nil {
 		t.Error(err)
 	}
-	must(t, again.PutBack())
-	mustContain(t, s.img, msgImage)
 	must(t, again.End())
+	mustContain(t, s.img, msgImage)
 	mustBeEmpty(t, s.dir)
 	if _, err := Find(s.criu.id, s.dir); !errors.Is(err, ErrNone) {
 		t.Errorf("find after the end: %v, want ErrNone", err)

@@ -77,8 +77,6 @@ func (p *post) answer(ctx context.Context, r request, passed *os.File) (a reply)
 		a.Stood, err = p.let()
 	case doAside:
 		err = p.setAside(ctx, r, passed)
-	case doPutBack:
-		err = p.putBack()
 	default:
 		err = fmt.Errorf("%q is nothing that this ipc-cr does", r.Do)
 	}
@@ -86,7 +84,6 @@ func (p *post) answer(ctx context.Context, r request, passed *os.File) (a reply)
 		err = p.whyDone(err)
 	}
 	a.Failure = newFailure(err)
-	a.Aside = p.images.aside()
 	return a
 }
 

@@ -132,25 +132,6 @@ func (w *Warden) SetAside(dir string, names []string) error {
 	return nil
 }
 
-// PutBack gives the files their names back and ends the directory's turn. What
-// cannot be renamed stays aside, keeps the turn and is named in the error.
-// Nothing to put back is no error.
-func (w *Warden) PutBack() error {
-	if _, err := w.call(context.Background(), request{Do: doPutBack}); err != nil {
-		return fmt.Errorf("put images back: %w", err)
-	}
-	return nil
-}
-
-// Aside returns the names of the files that are set aside, without Suffix.
-func (w *Warden) Aside() ([]string, error) {
-	answer, err := w.call(context.Background(), request{Do: doPing})
-	if err != nil {
-		return nil, fmt.Errorf("ask what is set aside: %w", err)
-	}
-	return answer.Aside, nil
-}
-
 // End lets all tasks go, puts everything back, removes the warden's files from
 // the state directory and ends it. When it returns the process has ended. What
 // could not be put back is in the error, and stays noted for Recover. A warden

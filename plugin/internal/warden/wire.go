@@ -19,12 +19,11 @@ import (
 
 // What a request asks for.
 const (
-	doPing    = "ping"
-	doHold    = "hold" // with the namespace's descriptor
-	doLet     = "let"
-	doAside   = "set aside" // with the directory's descriptor
-	doPutBack = "put back"
-	doEnd     = "end"
+	doPing  = "ping"
+	doHold  = "hold" // with the namespace's descriptor
+	doLet   = "let"
+	doAside = "set aside" // with the directory's descriptor
+	doEnd   = "end"
 )
 
 // request is the one line that a hook process sends over a connection. The
@@ -43,7 +42,6 @@ type reply struct {
 	Failure *failure `json:"failure,omitempty"`
 	Held    Held     `json:"held"`
 	Stood   Stood    `json:"stood"`
-	Aside   []string `json:"aside,omitempty"`
 }
 
 // birth is what a starting warden is told over its inherited socket. It answers
