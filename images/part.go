@@ -51,6 +51,8 @@ type piece struct {
 	turn   *turnMemory // that it is in, nil where pieces are kept
 	n      int
 	err    error
+	sum    uint32 // CRC-32C of its bytes, if it is
+	summed bool
 	state  atomic.Int32
 }
 
@@ -102,8 +104,9 @@ func (t *Part) Kept() []byte { return t.kept }
 
 // Ahead lets another thread read as well: whoever comes to a piece first reads
 // it. Two threads read twice as fast as one from memory that no cache holds, and
-// one reads while the user of what came before is busy in system calls. It does
-// nothing where the part is small, or the program has one processor.
+// one reads while the user of what came before is busy in system calls. It also
+// sums up what it reads, which is in its processor's cache and not in the user's. It
+// does nothing where the part is small, or the program has one processor.
 func (t *Part) Ahead() {
 	if t.to-t.from >= aheadFrom && runtime.GOMAXPROCS(0) > 1 {
 		t.helper.Go(t.help)
@@ -135,7 +138,7 @@ func (t *Part) help() {
 		if !ok {
 			return
 		}
-		t.read(number)
+		t.read(number, true)
 		t.mu.Lock()
 		t.changed.Broadcast()
 		t.mu.Unlock()
@@ -178,13 +181,16 @@ func (t *Part) begin() (number int, ok bool) {
 	return number, true
 }
 
-func (t *Part) read(number int) {
+func (t *Part) read(number int, sum bool) {
 	p := t.piece(number)
 	offset := t.from + int64(number)*PieceSize
 	size := int(min(PieceSize, t.to-offset))
 	p.n, p.err = t.src.ReadAt(p.memory[:size], offset)
 	if p.n == size {
 		p.err = nil
+	}
+	if p.summed = sum; sum {
+		p.sum = Checksum(0, p.memory[:p.n])
 	}
 	p.state.Store(pieceRead)
 }
@@ -202,7 +208,7 @@ func (t *Part) take() (*piece, error) {
 			return p, nil
 		}
 		if next, ok := t.claim(); ok { // this one, or one to come while another thread reads this one
-			t.read(next)
+			t.read(next, false)
 		} else if p != nil { // else the other thread has just begun to read it
 			t.await(p)
 		}
@@ -244,24 +250,26 @@ func (t *Part) release(p *piece) {
 	t.changed.Signal()
 }
 
-// fillPart is fill for a reader of a Part.
+// fillPart is fill for a reader of a Part. All that is in the buffer is summed up
+// before the next piece is there: what is not consumed yet is the beginning of what
+// comes next, so no queue ends in it.
 func (r *Reader) fillPart(n int) error {
 	t := r.part
-	r.sum()
-	rest := r.buf[r.from:]
-	r.base, r.from, r.summed = r.base+int64(r.from), 0, 0
-	for len(rest) < n {
+	r.restore()
+	for len(r.buf)-r.from < n {
+		r.sumTo(len(r.buf))
 		p, err := t.take()
 		if err != nil {
-			r.buf = rest
 			return r.ended(err)
 		}
 		if r.left >= 0 {
 			r.left = max(r.left-int64(p.n), 0)
 		}
-		rest = r.append(rest, p, n)
+		rest := r.buf[r.from:]
+		r.buf = r.append(rest, p, n)
+		r.base, r.from, r.summed = r.base+int64(r.from), 0, len(rest)
+		r.last = lastPiece{p.n, p.sum, p.summed}
 	}
-	r.buf = rest
 	return nil
 }
 

@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
 )
@@ -48,7 +53,9 @@ func part(src io.ReaderAt, size int64, use func(*images.Part)) ([]queue, error) 
 	if err != nil {
 		return nil, err
 	}
-	return rest(r)
+	queues, err := rest(r)
+	r.Sum() // may be asked for after an error, too
+	return queues, err
 }
 
 func TestPart(t *testing.T) {
@@ -172,6 +179,76 @@ func TestPartMeets(t *testing.T) {
 				}
 				break
 			}
+		}
+		p.Close()
+	}
+}
+
+// counting counts the pieces that were read.
+type counting struct {
+	io.ReaderAt
+	pieces atomic.Int64
+}
+
+func (c *counting) ReadAt(b []byte, offset int64) (int, error) {
+	n, err := c.ReaderAt.ReadAt(b, offset)
+	c.pieces.Add(1)
+	return n, err
+}
+
+// sums reads an image and returns the checksum of each queue, and of the file.
+func sums(t *testing.T, r *images.Reader) (all []uint32) {
+	t.Helper()
+	for {
+		if _, err := r.Queue(); errors.Is(err, io.EOF) {
+			return append(all, uint32(r.FileSum()))
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := drain(r); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r.Sum())
+	}
+}
+
+// Whoever reads a piece may sum it up, and queues may begin and end anywhere in it:
+// where a queue ends and the next one begins is moved over the end of a piece.
+func TestPartSums(t *testing.T) {
+	atEnd := map[string]bool{}
+	for move := range 20 {
+		for length := range 8 { // more bytes of key and uid in the record
+			key, uid := uint32(1)<<(7*min(length, 4)), uint32(1)<<(7*max(length-4, 0))
+			ends := queue{Queue: images.Queue{ID: 1, Key: key, UID: uid, QNum: 1}, Messages: []message{{1, pattern(images.PieceSize - 8*move)}}}
+			long := queue{Queue: images.Queue{ID: 2, Key: 2, QNum: 3}, Messages: []message{{1, pattern(4 * images.PieceSize)}, {2, pattern(9)}, {3, pattern(images.PieceSize)}}}
+			small := queue{Queue: images.Queue{ID: 3, QNum: 1}, Messages: []message{{1, pattern(8)}}}
+			atEnd["a queue"] = atEnd["a queue"] || len(wantImage(t, ends))%images.PieceSize == 0
+			atEnd["a head"] = atEnd["a head"] || (len(wantImage(t, ends))+len(wantQueue(t, &long.Queue)))%images.PieceSize == 0
+			testSums(t, encode(t, []queue{ends, long, small}))
+		}
+	}
+	if !atEnd["a queue"] || !atEnd["a head"] {
+		t.Errorf("what ended with a piece: %v", atEnd)
+	}
+}
+
+func testSums(t *testing.T, image []byte) {
+	t.Helper()
+	want := sums(t, must[*images.Reader](t)(images.NewReader("the image", bytes.NewReader(image), int64(len(image)))))
+	for way, use := range ways {
+		src := &counting{ReaderAt: bytes.NewReader(image)}
+		p := images.NewPart(src, 0, int64(len(image)))
+		use(p)
+		if strings.HasSuffix(way, "ahead") { // the other thread sums up
+			const atOnce = 4 // pieces, in turns
+			for deadline := time.Now().Add(10 * time.Second); src.pieces.Load() < atOnce; runtime.Gosched() {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: %d pieces are read", way, src.pieces.Load())
+				}
+			}
+		}
+		if got := sums(t, must[*images.Reader](t)(images.NewPartReader("the image", p))); !slices.Equal(got, want) {
+			t.Errorf("%s: sums %x, want %x", way, got, want)
 		}
 		p.Close()
 	}

@@ -25,12 +25,21 @@ type Reader struct {
 
 	buf      []byte
 	held     *piece // that buf is in, of a Part that is not kept
-	from     int    // first byte of buf not yet consumed
-	summed   int    // up to where buf is in the checksums
+	last     lastPiece
+	from     int // first byte of buf not yet consumed
+	summed   int // up to where buf is in the checksums
 	queueCRC uint32
 	fileCRC  uint32
 	todo     uint32 // messages of the current queue not yet read
 	clobbers []clobber
+}
+
+// lastPiece is the piece of a Part that buf ends with. When it has come in, all that
+// is in front of it has been summed up.
+type lastPiece struct {
+	n      int
+	sum    uint32 // if it is
+	summed bool
 }
 
 // clobber remembers 8 bytes of the buffer that a message's mtype was written
@@ -113,8 +122,19 @@ func (r *Reader) FileSum() Sum {
 // much less than one message after the other.
 func (r *Reader) sum() {
 	r.restore()
-	checksums(&r.queueCRC, &r.fileCRC, r.buf[r.summed:r.from])
-	r.summed = r.from
+	if r.from > r.summed { // else fillPart has done more
+		r.sumTo(r.from)
+	}
+}
+
+func (r *Reader) sumTo(end int) {
+	b := r.buf[r.summed:end]
+	r.summed = end
+	if last := &r.last; last.summed && len(b) == last.n {
+		r.queueCRC, r.fileCRC = join(r.queueCRC, last.sum, len(b)), join(r.fileCRC, last.sum, len(b))
+		return
+	}
+	checksums(&r.queueCRC, &r.fileCRC, b)
 }
 
 // Queue reads the head of the next queue; io.EOF after the last one. All
