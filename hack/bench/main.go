@@ -19,11 +19,12 @@
 // and stay where they are: an operation is timed from the start of the thread
 // that enters the namespace to its end. ipc-cr is its library there, called by a
 // program as small as the C programs (hack/bench/library), with the duration of
-// its own report: checks, checksums, fsync and renames included. A copy goes into the same files again and again. A restore goes into a
-// fresh IPC namespace each time, made before the clock starts; those left behind
-// are emptied and kept open, so that the kernel tears none down beside the next
-// one. The last of each turn is compared with what was copied. Queues are older
-// than a second when they are copied, so that ipc-cr has nothing to wait for.
+// its own report: checks, checksums, fsync and renames included. A copy goes into
+// the same files again and again. A restore goes into a fresh IPC namespace each
+// time, made before the clock starts; those left behind are emptied and kept open,
+// so that the kernel tears none down beside the next one. The last of each turn is
+// compared with what was copied. Queues are older than a second when they are
+// copied, so that ipc-cr has nothing to wait for.
 //
 // Two things are asked of a whole process and not of an operation: its time from
 // exec to exit, and its peak memory, the maximal resident set, the largest of all
