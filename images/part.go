@@ -269,6 +269,9 @@ func (r *Reader) fillPart(n int) error {
 		r.buf = r.append(rest, p, n)
 		r.base, r.from, r.summed = r.base+int64(r.from), 0, len(rest)
 		r.last = lastPiece{p.n, p.sum, p.summed}
+		if p.summed {
+			r.fileCRC = join(r.fileCRC, p.sum, p.n)
+		}
 	}
 	return nil
 }

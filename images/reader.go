@@ -35,7 +35,8 @@ type Reader struct {
 }
 
 // lastPiece is the piece of a Part that buf ends with. When it has come in, all that
-// is in front of it has been summed up.
+// is in front of it has been summed up. If it is summed up itself, the checksum of the
+// file has it already.
 type lastPiece struct {
 	n      int
 	sum    uint32 // if it is
@@ -81,8 +82,8 @@ func begin(r *Reader) (*Reader, error) {
 	if err := checkHeader(r.file, r.buf[:min(len(r.buf), headerLen)], MsgKind); err != nil {
 		return nil, err
 	}
-	r.fileCRC = Checksum(0, r.buf[:headerLen])
-	r.from, r.summed = headerLen, headerLen
+	r.from = headerLen
+	r.sum()
 	return r, nil
 }
 
@@ -111,8 +112,8 @@ func (r *Reader) Sum() uint32 {
 	return r.queueCRC
 }
 
-// FileSum returns the CRC-32C of everything read so far, from where the reader
-// began.
+// FileSum returns the CRC-32C of everything from where the reader began, when Queue
+// has told the end.
 func (r *Reader) FileSum() Sum {
 	r.sum()
 	return Sum(r.fileCRC)
@@ -130,11 +131,14 @@ func (r *Reader) sum() {
 func (r *Reader) sumTo(end int) {
 	b := r.buf[r.summed:end]
 	r.summed = end
-	if last := &r.last; last.summed && len(b) == last.n {
-		r.queueCRC, r.fileCRC = join(r.queueCRC, last.sum, len(b)), join(r.fileCRC, last.sum, len(b))
-		return
+	switch {
+	case !r.last.summed:
+		checksums(&r.queueCRC, &r.fileCRC, b)
+	case len(b) == r.last.n: // in one queue
+		r.queueCRC = join(r.queueCRC, r.last.sum, len(b))
+	default:
+		r.queueCRC = Checksum(r.queueCRC, b)
 	}
-	checksums(&r.queueCRC, &r.fileCRC, b)
 }
 
 // Queue reads the head of the next queue; io.EOF after the last one. All
