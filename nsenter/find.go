@@ -151,12 +151,17 @@ func openHandle(id, inode uint64) (int, error) {
 // initialUserInode is PROC_USER_INIT_INO of include/linux/proc_ns.h.
 const initialUserInode = 0xEFFFFFFD
 
+// InInitialUserNS tells whether the calling thread lives in the user namespace that
+// the kernel starts with; false also where that cannot be looked up. It needs no
+// privilege.
+func InInitialUserNS() bool {
+	key, err := keyAt(unix.AT_FDCWD, "/proc/thread-self/ns/user")
+	return err == nil && key.ino == initialUserInode
+}
+
 // overAllNamespaces reports whether the calling thread has CAP_SYS_ADMIN in the
 // initial user namespace, and so in all.
-func overAllNamespaces() bool {
-	key, err := keyAt(unix.AT_FDCWD, "/proc/thread-self/ns/user")
-	return err == nil && key.ino == initialUserInode && haveSysAdmin()
-}
+func overAllNamespaces() bool { return InInitialUserNS() && haveSysAdmin() }
 
 func haveSysAdmin() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

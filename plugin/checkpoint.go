@@ -17,7 +17,7 @@ type CheckpointOptions struct {
 	Kinds     []Kind
 	Namespace *nsenter.Namespace
 	Dir       string // images directory, made if its parent exists
-	Number    uint32 // of the namespace in the names of the files; CRIU's own dumps begin with 1
+	Number    uint32 // of the namespace in the names of the files
 	Freeze    bool   // stop every task of the namespace for the copy
 	// Exempt reports processes that Freeze leaves alone, because they cannot use the
 	// objects meanwhile: those that CRIU has stopped, and CRIU. nil: none.

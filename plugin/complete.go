@@ -217,7 +217,7 @@ func (c *completion) verifyKind(ctx context.Context, k kernel.Kernel, of Kind) e
 // judge makes an error, or a warning, of a difference.
 func (c *completion) judge(difference string, live kind.Survey) error {
 	if difference == "" && c.opt.BusySince != 0 {
-		if busy := live.Busy(c.opt.BusySince, time.Now().Unix()); busy != "" {
+		if busy := live.Busy(c.opt.BusySince, time.Now().Unix(), nil); busy != "" {
 			difference = busy + ": was in use while CRIU copied it, and its users were not stopped"
 		}
 	}

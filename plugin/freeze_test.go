@@ -15,6 +15,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 )
 
 // startTokens puts so many tokens into a namespace and starts a program that
@@ -99,6 +100,26 @@ func statusField(status []byte, name string) string {
 		}
 	}
 	return ""
+}
+
+// Whoever is held is let go when the time is over, or a signal came, also if the copy
+// sleeps in a system call and does not notice: on a file system that does not answer.
+func TestFrozenIsLetGo(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, dir := nstest.Fresh(t), t.TempDir()
+	startTokens(t, ns, 1, threadsProgram, "2")
+	ctx, cancel := context.WithCancel(t.Context())
+	m := &meddler{copying: func(kernel.Kernel) error {
+		cancel()
+		waitMoved(t, ns)
+		return nil
+	}}
+	_, err := plugin.Checkpoint(ctx, plugin.CheckpointOptions{Kinds: m.kinds(), Namespace: ns, Dir: dir, Number: 1, Freeze: true})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want that it was cancelled", err)
+	}
+	wantNobodyStopped(t, ns)
+	wantNoCheckpoint(t, dir)
 }
 
 // Whoever moves the tokens, a copy of stopped tasks is accepted at once, shows

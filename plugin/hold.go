@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/beside"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
@@ -26,8 +28,11 @@ type hold struct {
 	// spares tells who runs on and uses no objects.
 	spares func(pid int) bool
 	since  time.Time
-	took   time.Duration
 	still  *atomic.Bool // true while they are stopped
+
+	once sync.Once // for release, and what it found:
+	took time.Duration
+	err  error
 }
 
 // lock waits for the right to stop the tasks, while they run.
@@ -70,21 +75,49 @@ func (t *target) spares(exempt func(pid int) bool) func(pid int) bool {
 }
 
 // mayTrace tells whether the tasks that cannot be looked at are those of other
-// user namespaces alone.
+// user namespaces alone, see doubt, or protected from everybody.
 func mayTrace() bool {
 	held, err := linux.Capabilities()
 	return err == nil && held&(1<<unix.CAP_SYS_PTRACE) != 0
 }
 
-// release lets the tasks go; a second call does nothing.
+// release lets the tasks go, once. It may be called from several goroutines.
 func (h *hold) release() error {
-	if h == nil || h.took != 0 {
+	if h == nil {
 		return nil
 	}
-	err := h.tasks.Release()
-	h.took = time.Since(h.since)
-	h.still.Store(false)
-	return errors.Join(err, h.lock.Release())
+	h.once.Do(func() {
+		err := h.tasks.Release()
+		h.took = time.Since(h.since)
+		h.still.Store(false)
+		h.err = errors.Join(err, h.lock.Release())
+	})
+	return h.err
+}
+
+// doubt is what has to be proved of a copy that was made while the tasks stood still.
+type doubt int
+
+const (
+	// sure: nobody can have used an object.
+	sure doubt = iota
+	// unsure: somebody may, whom we cannot see; nobody who is held.
+	unsure
+	// unstopped: tasks run, or may run, that are known to be in the namespace.
+	unstopped
+)
+
+// doubt tells how sure it is that nobody runs.
+func (h *hold) doubt() doubt {
+	r := h.tasks.Report()
+	mayRun := func(t freeze.Task) bool { return !h.spares(t.PID) }
+	switch {
+	case r.Unseen, slices.ContainsFunc(h.loose(), mayRun):
+		return unstopped
+	case r.Unreadable > 0 && !nsenter.InInitialUserNS(): // those of the user namespaces around may have entered
+		return unsure
+	}
+	return sure
 }
 
 // loose returns the tasks of the namespace that may run in spite of all. This
@@ -99,7 +132,7 @@ func (h *hold) report() *Frozen {
 		return nil
 	}
 	r := h.tasks.Report()
-	f := &Frozen{Tasks: r.Tasks, Unreadable: r.Unreadable, Duration: h.took}
+	f := &Frozen{Tasks: r.Tasks, Unreadable: r.Unreadable, Unseen: r.Unseen, Duration: h.took}
 	for _, task := range h.loose() {
 		f.Loose = append(f.Loose, fmt.Sprintf("task %q (pid %d, tid %d): %s", task.Name, task.PID, task.TID, task.Why))
 	}
@@ -111,5 +144,6 @@ type Frozen struct {
 	Tasks      int           `json:"tasks"`                // stopped threads
 	Duration   time.Duration `json:"duration_ns"`          // from the first one stopped to the last one let go
 	Unreadable int           `json:"unreadable,omitempty"` // tasks of which could not be read where they live
+	Unseen     bool          `json:"unseen,omitempty"`     // tasks were born and ended too fast to be looked at
 	Loose      []string      `json:"loose,omitempty"`      // tasks of the namespace that were not ours to stop
 }

@@ -3,6 +3,8 @@ package plugin_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
 	kept "github.com/ipc-cr/ipc-cr/plugin/internal/record"
 	"github.com/ipc-cr/ipc-cr/plugin/ipcvar"
 	"github.com/ipc-cr/ipc-cr/plugin/msgq"
@@ -49,8 +52,8 @@ func (m *meddler) EachWalking(*kind.Target, kernel.Kernel, func(time.Duration)) 
 
 func (m *meddler) Recheck(*kind.Target, kernel.Kernel) error { return nil }
 
-func (m *meddler) Busy(int64, int64) string { return "" }
-func (m *meddler) Size() kind.Size          { return kind.Size{} }
+func (m *meddler) Busy(int64, int64, func(int) bool) string { return "" }
+func (m *meddler) Size() kind.Size                          { return kind.Size{} }
 
 // Survey and Copy meddle once: the second attempt is left alone.
 func (m *meddler) Survey(_ *kind.Target, k kernel.Kernel) (kind.Survey, error) {
@@ -177,6 +180,33 @@ func TestComesAndGoes(t *testing.T) {
 		}
 	}
 }
+
+// Tasks of the user namespaces around cannot be looked at. One of them may have entered
+// the IPC namespace, and moves messages beside those that are stopped.
+func TestComesAndGoesUnseen(t *testing.T) {
+	nstest.Require(t, "userns")
+	p := nstest.StartInUserNS(t, nil, unseenProgram)
+	if said, err := p.Stdout.ReadString('\n'); said != "2 attempts\n" {
+		t.Errorf("%q, %v, want 2 attempts", said, err)
+	}
+}
+
+var unseenProgram = nstest.Program("plugin.unseen", func([]string) {
+	dir, err := os.MkdirTemp("", "unseen-") // a test's directory is its user's
+	mustBe(err, nil)
+	defer os.RemoveAll(dir)
+	ns, err := nsenter.Current()
+	mustBe(err, nil)
+	mustBe(linux.NewSpace(ns, nil).Run(func(k kernel.Kernel) error {
+		return errors.Join(makeQueue(k, aQueue(tokenHere, 0x10)), makeQueue(k, aQueue(tokenThere, 0x11, "token")))
+	}), nil)
+	move := func(kernel.Kernel) error { goAndCome(); return nil }
+	m := &meddler{surveying: move, copying: move}
+	kinds := []plugin.Kind{m, msgq.Kind{}, ipcvar.Kind{}}
+	report, err := plugin.Checkpoint(context.Background(), plugin.CheckpointOptions{Kinds: kinds, Namespace: ns, Dir: dir, Number: 1, Freeze: true})
+	mustBe(err, nil)
+	fmt.Println(report.Attempts, "attempts")
+})
 
 // coarseSecond is the second in which the kernel stamps queues.
 func coarseSecond() int64 {

@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
-	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
@@ -48,7 +46,7 @@ func (s *snapshot) take(ctx context.Context) error {
 		return err
 	}
 	if !s.opt.Freeze {
-		return s.untilQuiet(ctx, true)
+		return s.untilQuiet(ctx, unstopped)
 	}
 	lock, err := s.lock(ctx)
 	if err != nil {
@@ -62,7 +60,13 @@ func (s *snapshot) take(ctx context.Context) error {
 		return err
 	}
 	s.held = held
-	err = s.untilQuiet(ctx, slices.ContainsFunc(held.loose(), s.mayRun))
+	// Who sleeps in a system call, on a file system that does not answer, does not
+	// look at ctx.
+	keep := context.AfterFunc(ctx, func() { _ = held.release() })
+	err = s.untilQuiet(ctx, held.doubt())
+	if !keep() && err == nil {
+		err = context.Cause(ctx) // they may have run before the copy was complete
+	}
 	return errors.Join(err, held.release())
 }
 
@@ -89,14 +93,11 @@ func (s *snapshot) prepare(k kernel.Kernel) error {
 	return nil
 }
 
-// mayRun tells whether a task that was not stopped may use objects during the
-// copy.
-func (s *snapshot) mayRun(t freeze.Task) bool { return !s.held.spares(t.PID) }
-
-// untilQuiet tries until nothing changes during a copy. With the rule of the
-// quiet second, the time stamps of the kernel have to prove it: equal statistics
-// before and after do not, because a message may go around and come back.
-func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
+// untilQuiet tries until nothing changes during a copy. Where there is doubt that
+// nobody runs, the time stamps of the kernel have to prove it, by the rule of the
+// quiet second: equal statistics before and after do not, because a message may go
+// around and come back.
+func (s *snapshot) untilQuiet(ctx context.Context, doubt doubt) error {
 	clock, err := newClock()
 	if err != nil {
 		return err
@@ -108,7 +109,7 @@ func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
 		if err != nil {
 			return err
 		}
-		err = s.once(ctx, clock, began, quietSecond)
+		err = s.once(ctx, clock, began, doubt)
 		if errors.Is(err, kind.ErrWalk) {
 			if err := s.copying.distrust(err); err != nil {
 				return err
@@ -130,14 +131,20 @@ func (s *snapshot) untilQuiet(ctx context.Context, quietSecond bool) error {
 
 // remedy is what a person can do about a namespace that is never quiet.
 func (s *snapshot) remedy() string {
-	if s.host {
+	switch {
+	case s.host:
 		return "stop its users (the host's tasks are never frozen)"
+	case s.held == nil:
+		return "stop its users, or use --freeze"
 	}
-	return "stop its users, or use --freeze"
+	if n := s.held.tasks.Report().Unreadable; n > 0 {
+		return fmt.Sprintf("stop its users: they are not among the tasks that stood still (%d tasks cannot be looked at: needs CAP_SYS_PTRACE over them)", n)
+	}
+	return "stop its users: they are not among the tasks that stood still"
 }
 
 // once copies the namespace and judges the copy.
-func (s *snapshot) once(ctx context.Context, clock *clock, began int64, quietSecond bool) error {
+func (s *snapshot) once(ctx context.Context, clock *clock, began int64, doubt doubt) error {
 	if s.stage != nil {
 		s.stage.Discard()
 	}
@@ -149,10 +156,13 @@ func (s *snapshot) once(ctx context.Context, clock *clock, began int64, quietSec
 			return err
 		}
 		busy := func() error {
-			if !quietSecond {
+			switch doubt {
+			case sure:
 				return nil
+			case unsure:
+				return judge(clock, before, began, s.held.tasks.Holds)
 			}
-			return judge(clock, before, began)
+			return judge(clock, before, began, nil)
 		}
 		err = s.copy(ctx, k, before)
 		if back := s.Limits.PutBack(); back != nil {
@@ -238,7 +248,7 @@ func (s *snapshot) copy(ctx context.Context, k kernel.Kernel, surveys []kind.Sur
 
 // judge tells what speaks against a copy of which nothing has changed that the
 // statistics show.
-func judge(clock *clock, surveys []kind.Survey, began int64) error {
+func judge(clock *clock, surveys []kind.Survey, began int64, held func(pid int) bool) error {
 	ended, err := clock.second()
 	if err != nil {
 		return err
@@ -247,7 +257,7 @@ func judge(clock *clock, surveys []kind.Survey, began int64) error {
 		return fmt.Errorf("the clock was set: the namespace may have %w", kind.ErrChanged)
 	}
 	for _, survey := range surveys {
-		if busy := survey.Busy(began, ended); busy != "" {
+		if busy := survey.Busy(began, ended, held); busy != "" {
 			return fmt.Errorf("%s: in use in the same second: it may have %w", busy, kind.ErrChanged)
 		}
 	}

@@ -59,10 +59,16 @@ func changes(actions map[plugin.Action]int) (n int) {
 }
 
 func frozenText(w io.Writer, f *plugin.Frozen) {
-	if f == nil || f.Tasks == 0 && len(f.Loose) == 0 {
+	if f == nil || f.Tasks == 0 && f.Unreadable == 0 && len(f.Loose) == 0 {
 		return
 	}
 	fmt.Fprintf(w, "  %s stood still for %s\n", count(f.Tasks, "task"), round(f.Duration))
+	if f.Unreadable > 0 {
+		fmt.Fprintf(w, "  %s could not be looked at, and may live in the namespace or not\n", count(f.Unreadable, "task"))
+	}
+	if f.Unseen {
+		fmt.Fprintln(w, "  tasks were born and ended too fast to be looked at")
+	}
 	for _, task := range f.Loose {
 		fmt.Fprintf(w, "  not stopped: %s\n", task)
 	}

@@ -64,7 +64,7 @@ func (r *run) hold(ctx context.Context, ns *nsenter.Namespace) error {
 	if err != nil {
 		return errors.Join(err, w.End())
 	}
-	r.kept.Held = true
+	r.kept.Held, r.kept.Unseen = true, held.Unseen
 	r.say("%s of neighbours stopped", count(held.Tasks, "task"))
 	return nil
 }
@@ -74,12 +74,13 @@ func (r *run) hold(ctx context.Context, ns *nsenter.Namespace) error {
 // of a paused pod stay as they are, and are as good as held.
 const thawing = time.Second
 
-// holdAll holds the neighbours and none that only another CRIU run has stopped.
+// holdAll holds the neighbours and none that only another CRIU run has stopped, and
+// tries again where tasks were born too fast to be looked at.
 func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) (warden.Held, error) {
 	for deadline := time.Now().Add(thawing); ; {
 		held, err := w.Hold(ctx, request)
 		loose := slices.ContainsFunc(held.Loose, func(t freeze.Task) bool { return t.Why == freeze.WhyTraced || t.Why == freeze.WhyFrozen })
-		if err != nil || !loose || time.Now().After(deadline) {
+		if err != nil || !loose && !held.Unseen || time.Now().After(deadline) {
 			return held, err
 		}
 		if _, err := w.Let(); err != nil {
@@ -131,7 +132,7 @@ func (r *run) complete(ctx context.Context, ns *nsenter.Namespace, before kept) 
 	}
 	if before.Since != 0 {
 		opt.Since = time.Unix(0, before.Since)
-		if neighbours > 0 && !before.Held {
+		if neighbours > 0 && (!before.Held || before.Unseen) {
 			opt.BusySince = opt.Since.Unix()
 		}
 	}

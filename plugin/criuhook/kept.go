@@ -25,6 +25,8 @@ type kept struct {
 	// Of pre-dump:
 	Since int64 `json:"since_ns,omitempty"` // moment before CRIU wrote anything, as files are stamped
 	Held  bool  `json:"held,omitempty"`     // the neighbours stand still
+	// Unseen: some of them may not, because tasks were born too fast to be looked at.
+	Unseen bool `json:"unseen,omitempty"`
 
 	// Of pre-restore:
 	LeftToCRIU bool `json:"left_to_criu,omitempty"` // the queues could not be kept from it

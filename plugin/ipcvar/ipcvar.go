@@ -71,7 +71,7 @@ func (s *survey) Recheck(_ *kind.Target, k kernel.Kernel) error {
 }
 
 // Busy implements kind.Survey: sysctls have no time stamps.
-func (s *survey) Busy(int64, int64) string { return "" }
+func (s *survey) Busy(int64, int64, func(int) bool) string { return "" }
 
 // Walking implements kind.Kind: there is nothing to walk along.
 func (Kind) Walking(kernel.Kernel, time.Duration) (least, most time.Duration, err error) {

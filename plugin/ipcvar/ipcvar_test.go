@@ -249,7 +249,7 @@ func TestRecheck(t *testing.T) {
 	base, err := Kind{}.Survey(nil, memkernel.New().Task(2))
 	check(t, err)
 	check(t, base.Recheck(nil, memkernel.New().Task(2)))
-	if base.Busy(0, math.MaxInt64) != "" || base.Size() != (kind.Size{}) {
+	if base.Busy(0, math.MaxInt64, nil) != "" || base.Size() != (kind.Size{}) {
 		t.Error("sysctls are busy, or something to copy")
 	}
 	for _, s := range sysctls {

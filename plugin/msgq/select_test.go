@@ -68,7 +68,7 @@ func TestSelectedBusy(t *testing.T) {
 			check0(t, err)
 			_, err = s.Copy(ctx, w.Target, k, newStage(t))
 			check0(t, err)
-			if got := s.Busy(0, 1<<62); got != want {
+			if got := s.Busy(0, 1<<62, nil); got != want {
 				t.Errorf("key %d: busy %q, want %q", key, got, want)
 			}
 		})

@@ -189,11 +189,13 @@ func recheckRange(k kernel.Kernel, s share, want []kernel.Queue, chosen kind.Sel
 
 func changed(q *kernel.Queue) error { return fmt.Errorf("%s: %w", name(q), kind.ErrChanged) }
 
-// Busy implements kind.Survey.
-func (s *survey) Busy(since, until int64) string {
+// Busy implements kind.Survey. Of IPC_SET the kernel keeps the time alone; it changes
+// no message, and what it does change is compared.
+func (s *survey) Busy(since, until int64, held func(pid int) bool) string {
 	in := func(second int64) bool { return since <= second && second <= until }
+	by := func(pid int32) bool { return held == nil || !held(int(pid)) }
 	i := slices.IndexFunc(s.queues, func(q kernel.Queue) bool {
-		return in(q.STime) || in(q.RTime) || in(q.CTime)
+		return in(q.STime) && by(q.LSPID) || in(q.RTime) && by(q.LRPID) || in(q.CTime) && held == nil
 	})
 	if i < 0 {
 		return ""

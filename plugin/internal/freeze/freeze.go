@@ -11,6 +11,9 @@ import (
 // include/linux/proc_ns.h.
 const hostInode = 0xEFFFFFFF
 
+// longest is how long All goes on where somebody new is found in every round.
+const longest = 10 * time.Second
+
 // defaultTimeout is how long one task may take to stop if Options has no say.
 const defaultTimeout = 2 * time.Second
 
@@ -33,6 +36,9 @@ type Report struct {
 	Tasks      int // threads held
 	Rounds     int // how often all of /proc was gone over
 	Unreadable int // tasks whose ns/ipc link could not be read (EACCES)
+	// Unseen: tasks were born and ended all the while, faster than they could be
+	// looked at, and some of the namespace may be among them.
+	Unseen bool
 	// Loose are tasks of the namespace that are not held but may run again
 	// without us, by pid and tid.
 	Loose []Task
@@ -42,14 +48,15 @@ type Report struct {
 // Stopped is the set of tasks held. It must be released: the tasks stand still
 // until then, or until the process ends.
 type Stopped struct {
-	holder *holder // its own goroutine's until the end
-	report Report
-	end    func() error
+	holder    *holder // its own goroutine's until the end
+	report    Report
+	processes map[int]bool // of which all known tasks stand still
+	end       func() error
 }
 
 // All stops every task whose ns/ipc link reads "ipc:[inode]" and returns when
 // a whole round over /proc found nobody new and all stand still. ctx bounds
-// All alone: once it has returned, the tasks are held until Release.
+// All alone, 10 s at most: once it has returned, the tasks are held until Release.
 //
 // On an error all tasks have been let go again, except for those of a process
 // that an execve(2) which does not end keeps us from letting go: they are free
@@ -86,6 +93,10 @@ func all(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
 // returns what the first did. It fails only if a tracing thread does not end,
 // which then leaves tasks stopped that had been frozen by their cgroup.
 func (s *Stopped) Release() error { return s.end() }
+
+// Holds tells whether a process is one whose tasks in the namespace stand still, as
+// far as All knew them.
+func (s *Stopped) Holds(pid int) bool { return s.processes[pid] }
 
 // Report returns what All found. It stays valid after Release.
 func (s *Stopped) Report() Report { return s.report }

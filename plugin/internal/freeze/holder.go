@@ -43,13 +43,16 @@ type holder struct {
 	tracers tracers
 	members map[int]*member // by tid
 	fresh   []*member       // not yet looked at
+	last    *member         // that came in
 	spare   *spare          // of this round
 	stirred bool            // a task has stopped since its beginning
 
 	// Of the last round.
 	spared     []Task
 	unreadable int
+	caught     bool // up with the births
 	rounds     int
+	unseen     bool // tasks may have been born that we did not see
 }
 
 func newHolder(proc *procfs, inode uint64, opt Options) *holder {
@@ -64,11 +67,16 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 	}
 }
 
+// mostLost is how many rounds may lose sight of who is born before it is left at
+// that: on a machine where tasks are born all the time they need not be ours.
+const mostLost = 10
+
 // stopAll goes over /proc until a whole round finds nobody new and changes
 // nothing: a task may be born unseen (CLONE_UNTRACED, or between the look of
 // the kernel whether its parent is traced and its birth) or enter with setns.
 func (h *holder) stopAll(ctx context.Context) error {
-	for {
+	began := time.Now()
+	for lost := 0; ; {
 		h.stirred = false
 		found, err := h.round(ctx)
 		if err != nil {
@@ -78,10 +86,29 @@ func (h *holder) stopAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !found && !moved && !h.stirred {
+		if found || moved || h.stirred {
+			if time.Since(began) > longest {
+				return h.flood()
+			}
+			continue
+		}
+		if h.caught {
+			return nil
+		}
+		if lost++; lost == mostLost {
+			h.unseen = true
 			return nil
 		}
 	}
+}
+
+// flood blames the youngest.
+func (h *holder) flood() error {
+	err := fmt.Errorf("new tasks keep coming, faster than they can be stopped, for %v", longest)
+	if h.last == nil {
+		return err
+	}
+	return h.blame(h.last, err)
 }
 
 // round finds everybody new, asks all of them to stop at once, and waits for
@@ -104,7 +131,10 @@ func (h *holder) round(ctx context.Context) (found bool, err error) {
 		found = found || !known
 		return nil
 	}
-	err = w.run(ctx)
+	last := h.proc.lastPID()
+	if err = w.run(ctx); err == nil {
+		h.caught, err = w.births(last)
+	}
 	h.unreadable = w.unreadable
 	if err == nil {
 		h.tracers.begin()
@@ -124,7 +154,7 @@ func (h *holder) meet(pid, tid int) (known bool) {
 
 func (h *holder) add(m *member) *member {
 	m.since = time.Now()
-	h.members[m.tid] = m
+	h.members[m.tid], h.last = m, m
 	h.fresh = append(h.fresh, m)
 	return m
 }
@@ -206,8 +236,17 @@ func (h *holder) blame(m *member, err error) error {
 	return &TaskError{Task: h.proc.task(m.pid, m.tid, ""), Err: err}
 }
 
+// processes returns those that members belong to.
+func (h *holder) processes() map[int]bool {
+	all := map[int]bool{}
+	for _, m := range h.members {
+		all[m.pid] = true
+	}
+	return all
+}
+
 func (h *holder) report() Report {
-	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Loose: append([]Task(nil), h.spared...), Since: h.tracers.since}
+	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Unseen: h.unseen, Loose: append([]Task(nil), h.spared...), Since: h.tracers.since}
 	for _, m := range h.members {
 		switch {
 		case m.stopped:

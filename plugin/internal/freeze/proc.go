@@ -25,6 +25,9 @@ type procfs struct {
 
 const direntsSize = 64 << 10
 
+// pidsSize is little: what was listed is looked at at once, while it lives.
+const pidsSize = 512
+
 // openProc opens /proc and makes sure that its numbers are those that ptrace(2)
 // takes from us.
 func openProc() (*procfs, error) {
@@ -32,7 +35,7 @@ func openProc() (*procfs, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/proc", Err: err}
 	}
-	p := &procfs{fd: fd, pids: make([]byte, direntsSize), tids: make([]byte, direntsSize)}
+	p := &procfs{fd: fd, pids: make([]byte, pidsSize), tids: make([]byte, direntsSize)}
 	if err := checkOwnPID(fd); err != nil {
 		p.close()
 		return nil, err
@@ -88,6 +91,25 @@ func (p *procfs) threads(pid int) int {
 	return int(st.Nlink) - 2
 }
 
+// process returns the process that a thread belongs to, the thread itself if it has
+// ended.
+func (p *procfs) process(tid int) int {
+	if s, ok := p.status(tid); ok {
+		return s.process
+	}
+	return tid
+}
+
+// lastPID returns the number that the last task born has, in our pid namespace and
+// wherever else: it is the last word of /proc/loadavg. 0 if it cannot be read.
+func (p *procfs) lastPID() int {
+	words := bytes.Fields(p.file("loadavg"))
+	if len(words) == 0 {
+		return 0
+	}
+	return number(words[len(words)-1])
+}
+
 // openTask opens a file or directory of a task.
 func (p *procfs) openTask(tid int, name string) (int, error) {
 	for {
@@ -111,6 +133,19 @@ func (p *procfs) read(tid int, name string) []byte {
 	if err != nil {
 		return nil
 	}
+	return p.readAll(fd)
+}
+
+// file is read for a file of /proc itself.
+func (p *procfs) file(name string) []byte {
+	fd, err := unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return p.readAll(fd)
+}
+
+func (p *procfs) readAll(fd int) []byte {
 	defer unix.Close(fd)
 	n := 0
 	for n < len(p.small) {

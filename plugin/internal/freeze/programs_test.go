@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -24,6 +25,7 @@ var (
 	execProgram     = nstest.Program("freeze.exec", startReexec)
 	headlessProgram = nstest.Program("freeze.headless", headless)
 	mixedProgram    = nstest.Program("freeze.mixed", mixed)
+	chainProgram    = nstest.Program("freeze.chain", startChain)
 )
 
 func argument(args []string, i int) int {
@@ -95,6 +97,39 @@ func forkLoop(slot *atomic.Uint64, flags uintptr) {
 		unix.RawSyscall6(unix.SYS_WAIT4, pid, 0, unix.WALL, 0, 0, 0)
 		atomic.AddUint64((*uint64)(unsafe.Pointer(slot)), 1)
 	}
+}
+
+// startChain FILE FLAGS: a chain of processes, each of which counts, starts the next
+// one and ends. It ends with the test: nobody in it lives long enough to be killed.
+func startChain(args []string) {
+	runtime.LockOSThread()
+	c := nstest.OpenCounters(args[0])
+	flags := uintptr(argument(args, 1))
+	signal.Ignore(unix.SIGCHLD) // the kernel reaps the orphans
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		panic(err)
+	}
+	chain(&c.Slot[0], &unix.PollFd{Fd: 3}, flags)
+	select {}
+}
+
+//go:nosplit
+//go:norace
+func chain(slot *atomic.Uint64, leash *unix.PollFd, flags uintptr) {
+	pid, _, e := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if pid != 0 || e != 0 {
+		return
+	}
+	var now unix.Timespec
+	for pid == 0 {
+		atomic.AddUint64((*uint64)(unsafe.Pointer(slot)), 1)
+		gone, _, _ := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(leash)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+		if gone != 0 {
+			break
+		}
+		pid, _, _ = unix.RawSyscall6(unix.SYS_CLONE, flags, 0, 0, 0, 0, 0)
+	}
+	unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 }
 
 // threadStorm FILE LOOPS: so many loops start threads that count and end.

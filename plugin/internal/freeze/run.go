@@ -25,7 +25,7 @@ func (h *holder) start(ctx context.Context) (*Stopped, error) {
 	go func() {
 		err := h.stopAll(ctx)
 		if err == nil {
-			s.report = h.report()
+			s.report, s.processes = h.report(), h.processes()
 			outcome <- nil
 			h.reap(letGo)
 		}

@@ -20,6 +20,8 @@ func TestStorms(t *testing.T) {
 		{"forks", forkProgram, []string{"64", cloneFlags(0)}},
 		{"untraced forks", forkProgram, []string{"16", cloneFlags(unix.CLONE_UNTRACED)}},
 		{"forks out of the namespace", forkProgram, []string{"8", cloneFlags(unix.CLONE_NEWIPC)}},
+		{"a chain", chainProgram, []string{cloneFlags(0)}},
+		{"an untraced chain", chainProgram, []string{cloneFlags(unix.CLONE_UNTRACED)}},
 		{"threads", threadProgram, []string{"16"}},
 		{"spawns", spawnProgram, []string{"16"}},
 		{"exec in a thread", execProgram, nil},

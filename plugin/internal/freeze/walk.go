@@ -91,6 +91,46 @@ func (w *walk) task(pid, tid int) error {
 	return nil
 }
 
+// How many task numbers births follows, and how often, before it leaves them to
+// the next round.
+const (
+	mostBorn   = 4096
+	mostChases = 100
+)
+
+// births looks at the tasks that were born since the kernel gave out the number
+// last, which must be from before run. It tells whether it caught up with them: a
+// moment at which nobody was born while it looked at the youngest. Then whoever lives
+// has been seen: who was there before is in the listing, and who came later has one of
+// the numbers. Without it a chain of tasks, each of which starts the next one and
+// ends, could be between the listing and our looks at it for ever.
+func (w *walk) births(last int) (caught bool, err error) {
+	for range mostChases {
+		now := w.proc.lastPID()
+		if now == last {
+			return last != 0, nil
+		}
+		if now < last || now-last > mostBorn { // the numbers have begun anew, or we lag behind
+			return false, nil
+		}
+		for tid := last + 1; tid <= now; tid++ {
+			if err := w.newborn(tid); err != nil {
+				return false, err
+			}
+		}
+		last = now
+	}
+	return false, nil
+}
+
+func (w *walk) newborn(tid int) error {
+	link, err := w.proc.ipcLink(tid)
+	if err != nil {
+		return nil
+	}
+	return w.found(w.proc.process(tid), tid, link)
+}
+
 func ended(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH)
 }

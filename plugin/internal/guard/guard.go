@@ -5,8 +5,8 @@
 // with nothing open but stdio on /dev/null, a socket to its parent and the
 // namespace. It learns of its parent's end by the end of that socket and puts
 // back what it was told to. That is noted first in the state directory, too
-// (package state): if the guard is killed as well, Recover, which every command
-// calls, puts it right.
+// (package state): if the guard is killed as well, Recover, which every checkpoint
+// and restore calls, puts it right.
 //
 // Importing this package is all that a program needs: where the binary is
 // started as a guard, the package's initialisation does the guard's work and

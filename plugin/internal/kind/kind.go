@@ -62,9 +62,11 @@ type Survey interface {
 	// names the first difference.
 	Recheck(t *Target, k kernel.Kernel) error
 	// Busy names an object that changed in the seconds from since to until, both
-	// included, by the kernel's own time stamps; "" if there is none. After a Copy
-	// that failed, it knows of the objects that were got to.
-	Busy(since, until int64) string
+	// included, by the kernel's own time stamps; "" if there is none. What processes
+	// that are held did, by the ids that the kernel keeps of the last users, was
+	// before they were stopped and does not count; nil: nobody is. After a Copy that
+	// failed, it knows of the objects that were got to.
+	Busy(since, until int64, held func(pid int) bool) string
 	// Size is how much was copied; before that a guess, for progress.
 	Size() Size
 	// Copy writes the image of what was surveyed, and leaves every object as it

@@ -126,7 +126,7 @@ func onceRelease(began time.Time, stopped *freeze.Stopped) func() (time.Duration
 }
 
 func heldOf(inode uint64, r freeze.Report) Held {
-	h := Held{Inode: inode, Tasks: r.Tasks, Unreadable: r.Unreadable}
+	h := Held{Inode: inode, Tasks: r.Tasks, Unreadable: r.Unreadable, Unseen: r.Unseen}
 	for _, task := range r.Loose {
 		switch task.Why {
 		case freeze.WhyExempt, freeze.WhyAncestor, freeze.WhySelf:

@@ -18,7 +18,7 @@ const settleTimeout = 2 * time.Second
 // Recover puts right what CRIU runs left behind that died together with their
 // warden, in a state directory that holds these names: images get their names
 // back, and notes, sockets and claims of the dead are removed. It is called at
-// the start of each command and costs microseconds if there is nothing to do.
+// the start of each checkpoint and restore, and costs microseconds if there is nothing to do.
 // Several processes may call it at once. It waits for wardens that are still at
 // work, for a moment.
 //

@@ -66,6 +66,7 @@ type Held struct {
 	Inode      uint64 `json:"inode"`      // of the namespace
 	Tasks      int    `json:"tasks"`      // threads held
 	Unreadable int    `json:"unreadable"` // tasks whose namespace could not be read
+	Unseen     bool   `json:"unseen"`     // tasks were born and ended too fast to be looked at
 	Exempt     int    `json:"exempt"`     // threads of the namespace that run on
 	// Loose are tasks that are not held and do not run now, but may run again
 	// without us. At most a few hundred are listed; LooseTotal counts all.
