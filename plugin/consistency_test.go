@@ -1,15 +1,20 @@
 package plugin_test
 
 import (
+	"context"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+	"github.com/ipc-cr/ipc-cr/plugin/ipcvar"
+	"github.com/ipc-cr/ipc-cr/plugin/msgq"
 )
 
 // consistencyEnv says how many accepted checkpoints of each pace are wanted.
@@ -123,6 +128,50 @@ func TestConsistentFrozen(t *testing.T) {
 		}
 		if wrong := checkMoved(readImage(t, dir)); wrong != "" {
 			t.Fatalf("copy number %d is wrong: %s", i, wrong)
+		}
+	}
+}
+
+// waiter is a kind without objects, and a context that counts how often somebody
+// waits for its end as well, from when the namespace is looked at first.
+type waiter struct {
+	meddler
+	context.Context
+	waits atomic.Int32
+}
+
+func (w *waiter) Walking(kernel.Kernel, time.Duration) (least, most time.Duration, err error) {
+	w.waits.Store(0)
+	return 0, 0, nil
+}
+
+func (w *waiter) Done() <-chan struct{} {
+	w.waits.Add(1)
+	return w.Context.Done()
+}
+
+// An idle namespace never waits for the next second, one that is in use does.
+func TestIdleNeverWaits(t *testing.T) {
+	ns := nstest.Fresh(t)
+	fill(t, ns, aQueue(4, 0x44, "a"))
+	save(t, ns, t.TempDir()) // now its times are of another second
+	for _, c := range []struct {
+		does     func(kernel.Kernel) error
+		attempts int
+		waits    bool
+	}{
+		{nil, 1, false},
+		{func(k kernel.Kernel) error { return k.Send(4, msgbuf(message{1, "b"})) }, 2, true},
+	} {
+		w := &waiter{meddler: meddler{copying: c.does}, Context: t.Context()}
+		report, err := plugin.Checkpoint(w, plugin.CheckpointOptions{
+			Kinds: []plugin.Kind{msgq.Kind{}, w, ipcvar.Kind{}}, Namespace: ns, Dir: t.TempDir(), Number: 1,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waits := w.waits.Load(); report.Attempts != c.attempts || (waits > 0) != c.waits {
+			t.Errorf("%d attempts, waited %d times, want %d attempts, %t", report.Attempts, waits, c.attempts, c.waits)
 		}
 	}
 }
