@@ -20,6 +20,7 @@ var (
 	headlessProgram    = nstest.Program("plugin.headless", headless)
 	vforkProgram       = nstest.Program("plugin.vfork", vforkParent)
 	traceProgram       = nstest.Program("plugin.trace", trace)
+	rudeProgram        = nstest.Program("plugin.rude", rude)
 )
 
 // The headless program needs its first thread for itself.
@@ -187,6 +188,15 @@ func trace(args []string) {
 			mustBe(err, nil)
 		}
 		fmt.Println("tracing")
+		os.Stdin.Read(make([]byte, 1))
+	})
+}
+
+// rude has a thread whose name clears the screen of a terminal.
+func rude([]string) {
+	onThread(func() {
+		mustBe(os.WriteFile("/proc/thread-self/comm", []byte("\x1b[2J\n"), 0), nil)
+		fmt.Println("named")
 		os.Stdin.Read(make([]byte, 1))
 	})
 }

@@ -226,6 +226,26 @@ func TestFrozenUnderDebugger(t *testing.T) {
 	}
 }
 
+// A task chooses its name, and whoever reads the report has a terminal.
+func TestLooseNamesAreQuoted(t *testing.T) {
+	ns := nstest.Fresh(t)
+	p := nstest.Start(t, ns, rudeProgram)
+	if _, err := p.Stdout.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	report, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
+		Kinds: kinds, Namespace: ns, Dir: t.TempDir(), Number: 1,
+		Freeze: true, Exempt: func(pid int) bool { return pid == p.PID() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	loose := strings.Join(report.Frozen.Loose, ", ")
+	if !strings.Contains(loose, fmt.Sprintf(`task "\x1b[2J\n" (pid %d, tid `, p.PID())) || strings.ContainsAny(loose, "\x1b\n") {
+		t.Errorf("loose: %q, want the thread's name in quotes", loose)
+	}
+}
+
 func TestHostIsNeverFrozen(t *testing.T) {
 	host, err := nsenter.OpenPID(os.Getpid())
 	if err != nil {
