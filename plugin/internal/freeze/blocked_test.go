@@ -89,6 +89,23 @@ func TestRunsUnderTracer(t *testing.T) {
 	mustBeFree(t, ns.Inode())
 }
 
+// A task chooses its name, and whoever reads the message has a terminal.
+func TestNamesAreQuoted(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	p := nstest.Start(t, ns, rudeProgram, c.Path, "1", "0")
+	c.waitMoved(t, 1)
+	loop := forkLoopOf(t, ns, p.PID())
+	tracer := nstest.Start(t, nil, rudeTraceProgram, fmt.Sprint(loop), "run")
+	readLine(t, tracer)
+	want := fmt.Sprintf(`task "\x1b[2J\n" (pid %d, tid %[1]d): is traced by "\x1b[2J\n" (pid %d) and runs`, loop, tracer.PID())
+	if got := mustBlame(t, ns).Error(); got != want {
+		t.Errorf("err = %q, want %q", got, want)
+	}
+	if err := tracer.Stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // lease is a program whose execution waits for as long as the test has it under
 // a lease (fcntl(2), F_SETLEASE): opening it waits for the holder.
 type lease struct{ *os.File }

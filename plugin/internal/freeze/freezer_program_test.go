@@ -13,9 +13,10 @@ import (
 
 // Programs that stop others.
 var (
-	freezeProgram = nstest.Program("freeze.freeze", freezeAndHold)
-	nestedProgram = nstest.Program("freeze.nested", nested)
-	traceProgram  = nstest.Program("freeze.trace", trace)
+	freezeProgram    = nstest.Program("freeze.freeze", freezeAndHold)
+	nestedProgram    = nstest.Program("freeze.nested", nested)
+	traceProgram     = nstest.Program("freeze.trace", trace)
+	rudeTraceProgram = nstest.Program("freeze.rudetrace", rudeTrace)
 )
 
 // freezeAndHold INODE stops the namespace's tasks, says "held" and a Report,
@@ -67,4 +68,9 @@ func trace(args []string) {
 		fmt.Println("tracing")
 		os.Stdin.Read(make([]byte, 1))
 	})
+}
+
+func rudeTrace(args []string) {
+	beRude("self")
+	trace(args)
 }

@@ -26,6 +26,7 @@ var (
 	headlessProgram = nstest.Program("freeze.headless", headless)
 	mixedProgram    = nstest.Program("freeze.mixed", mixed)
 	chainProgram    = nstest.Program("freeze.chain", startChain)
+	rudeProgram     = nstest.Program("freeze.rude", rudeForkStorm)
 )
 
 func argument(args []string, i int) int {
@@ -76,6 +77,20 @@ func forkStorm(args []string) {
 		forkLoop(&c.Slot[i], flags)
 	}
 	select {}
+}
+
+func rudeForkStorm(args []string) {
+	runtime.LockOSThread()
+	beRude("thread-self")
+	forkStorm(args)
+}
+
+// beRude gives a thread of this process a name that clears the screen of a terminal.
+// Its children inherit the name.
+func beRude(thread string) {
+	if err := os.WriteFile("/proc/"+thread+"/comm", []byte("\x1b[2J\n"), 0); err != nil {
+		panic(err)
+	}
 }
 
 //go:nosplit
