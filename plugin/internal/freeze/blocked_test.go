@@ -18,7 +18,12 @@ import (
 // mustBlame stops the namespace in vain and returns the error.
 func mustBlame(t *testing.T, ns *nsenter.Namespace) *TaskError {
 	t.Helper()
-	s, err := All(context.Background(), ns.Inode(), Options{Timeout: 200 * time.Millisecond})
+	return mustBlameAfter(t, ns, 200*time.Millisecond)
+}
+
+func mustBlameAfter(t *testing.T, ns *nsenter.Namespace, timeout time.Duration) *TaskError {
+	t.Helper()
+	s, err := All(context.Background(), ns.Inode(), Options{Timeout: timeout})
 	if err == nil {
 		s.Release()
 		t.Fatalf("all tasks stopped: %+v", s.Report())
@@ -181,6 +186,22 @@ func TestVforkOfRunningChild(t *testing.T) {
 	}
 	mustBeFree(t, ns.Inode())
 	c.waitMoved(t, 1)
+}
+
+// Who says nothing of a time has the 2 s that are promised.
+func TestUsualTimeout(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	l := newLease(t)
+	p := nstest.Start(t, ns, vforkProgram, c.Path, l.Name(), fmt.Sprint(unix.CLONE_NEWIPC))
+	l.waitOpened(t)
+	blamed := mustBlameAfter(t, ns, 0)
+	if blamed.Task.PID != p.PID() || !strings.Contains(blamed.Error(), "did not stop within 2s: ") {
+		t.Errorf("err = %v, want that a thread of %d did not stop within 2s", blamed, p.PID())
+	}
+	l.Close()
+	if line := readLine(t, p); line != "started" {
+		t.Errorf("the parent said %q", line)
+	}
 }
 
 // TestTwoStops has the namespace's tasks held by another stop already.
