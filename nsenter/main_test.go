@@ -3,9 +3,11 @@ package nsenter_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +26,8 @@ var (
 	progOwnLater     = nstest.Program("own later", printOwnLater)
 	progSplit        = nstest.Program("split", threadElsewhere)
 	progUnprivileged = nstest.Program("unprivileged", tryAll)
+	progContainer    = nstest.Program("container", startContainer)
+	progInit         = nstest.Program("init", printHosts)
 )
 
 // In init the main goroutine is on the first thread, and endFirstThread needs to
@@ -178,4 +182,44 @@ func printOwn([]string) {
 	_, overflow := o.UIDs.In(65534)
 	_, invalid := o.UIDs.In(4294967295)
 	fmt.Println(o.Own, root, overflow, invalid)
+}
+
+// startContainer runs printHosts as process 1 of a pid namespace.
+func startContainer([]string) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), "IPC_CR_NSTEST_PROGRAM="+progInit)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWIPC}
+	leash, _, err := os.Pipe() // ends with us
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	cmd.ExtraFiles = []*os.File{leash}
+	if err := cmd.Run(); err != nil {
+		fmt.Println(err)
+	}
+	runtime.KeepAlive(leash)
+}
+
+// printHosts mounts its own /proc and prints of its own namespace and of another
+// whether they are the host's.
+func printHosts([]string) {
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if err == nil {
+		err = unix.Mount("proc", "/proc", "proc", 0, "")
+	}
+	if err != nil {
+		fmt.Println("mount:", err)
+		return
+	}
+	for _, open := range []func() (*nsenter.Namespace, error){nsenter.Current, nsenter.New} {
+		n, err := open()
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Print(n.Inode() == nsenter.InitialInode, n.IsHost(), " ")
+	}
+	fmt.Println()
 }

@@ -65,6 +65,14 @@ func TestHost(t *testing.T) {
 	}
 }
 
+// In a container, what counts as the host's is what its process 1 is in.
+func TestHostOfContainer(t *testing.T) {
+	nstest.Require(t, "root")
+	if _, line := startReady(t, nil, progContainer); line != "false true false false" {
+		t.Errorf("got %q, want only process 1's own to be the host's", line)
+	}
+}
+
 func TestRootStartsInHost(t *testing.T) {
 	nstest.Require(t, "root")
 	if here := current(t); here.Inode() != nsenter.InitialInode || !here.IsHost() {
