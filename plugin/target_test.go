@@ -1,7 +1,13 @@
 package plugin_test
 
 import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -9,6 +15,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/sysv"
 )
 
 // Tasks that live in the target stand still while objects are made, and go on.
@@ -80,6 +87,69 @@ func TestTargetMakesQueues(t *testing.T) {
 		within(t, ns, wantQueueIn(t, queues[0]))
 		within(t, ns, wantQueueIn(t, queues[1]))
 		wantNobodyStopped(t, ns)
+	}
+}
+
+var heirProgram = nstest.Program("plugin.heir", inherit)
+
+// inherit makes and removes queues on some threads until its stdin ends, and says
+// the highest qbytes that one of them began with.
+func inherit([]string) {
+	var stop atomic.Bool
+	var group sync.WaitGroup
+	highest, making := make([]uint64, 4), make(chan bool)
+	for i := range highest {
+		group.Go(func() {
+			runtime.LockOSThread()
+			making <- true
+			for !stop.Load() {
+				highest[i] = max(highest[i], inherited())
+			}
+		})
+	}
+	for range highest {
+		<-making
+	}
+	fmt.Println("making")
+	os.Stdin.Read(make([]byte, 1))
+	stop.Store(true)
+	group.Wait()
+	fmt.Println(slices.Max(highest))
+}
+
+// inherited is the qbytes of a new queue, which it removes.
+func inherited() uint64 {
+	id, err := sysv.Get(unix.IPC_PRIVATE, 0o600)
+	mustBe(err, nil)
+	var ds sysv.MsqidDS
+	mustBe(sysv.Stat(id, &ds), nil)
+	mustBe(sysv.Remove(id), nil)
+	return ds.QBytes
+}
+
+// A queue keeps the msgmnb under which it was made. So the tasks stand still until
+// a raised one is put back: none of a neighbour's queues begins with it. Where they
+// go on too soon, it is by a moment: hence the rounds.
+func TestTargetInheritsNoRaisedLimit(t *testing.T) {
+	nstest.Require(t, "userns")
+	large := aQueue(100, 0x11, "a")
+	large.QBytes = 70000
+	dir := savedWith(t, sysctls{8192, 70000, 32000}, large)
+	for range 5 {
+		ns := nstest.Fresh(t)
+		fill(t, ns, stranger) // else the image's limits stay
+		p := nstest.Start(t, ns, heirProgram)
+		if _, err := p.Stdout.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		report := load(t, ns, dir, plugin.Fail)
+		if len(report.Limits) != 1 || report.Limits[0].Raised != 70000 {
+			t.Errorf("raised %+v, want msgmnb", report.Limits)
+		}
+		p.Stdin.Close()
+		if says, err := p.Stdout.ReadString('\n'); says != "16384\n" {
+			t.Errorf("a neighbour's queue has qbytes %q, %v, want 16384", says, err)
+		}
 	}
 }
 
