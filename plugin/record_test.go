@@ -1,16 +1,21 @@
 package plugin_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	kept "github.com/ipc-cr/ipc-cr/plugin/internal/record"
 	statedir "github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -164,6 +169,75 @@ func TestDeadRecords(t *testing.T) {
 	if len(s.recordFiles()) < 2 {
 		t.Errorf("records of the living are missing: %q", s.recordFiles())
 	}
+}
+
+// claim claims the record of the target for a moment, if nobody has it.
+func (s *story) claim() error {
+	dir, err := statedir.Open(s.state)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	id, err := s.target.Identity()
+	if err != nil {
+		return err
+	}
+	once, cancel := context.WithCancel(s.t.Context())
+	cancel() // it is tried once all the same
+	file, err := kept.Open(once, dir, id)
+	if err == nil {
+		file.Close()
+	}
+	return err
+}
+
+// From the moment at which a restore reads the record until it has written what it
+// did, nobody else restores by it: what he has read would be stale.
+func TestRecordIsClaimed(t *testing.T) {
+	s := newStory(t, steady)
+	dir, asked := s.checkpoint(), 0
+	ask := func(kernel.Kernel) error {
+		asked++
+		if err := s.claim(); !errors.Is(err, context.Canceled) {
+			t.Errorf("step %d: claimed with %v, want to have to wait", asked, err)
+		}
+		return nil
+	}
+	m := &meddler{beginning: ask, making: ask, checking: ask, sealing: ask}
+	s.restore(dir, actions{plugin.ActionMake: 1}, func(o *plugin.RestoreOptions) { o.Kinds = m.kinds() })
+	if asked != 4 {
+		t.Errorf("asked %d times, want 4", asked)
+	}
+	if err := s.claim(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of two restores at once the second waits, and then goes by what the first did.
+func TestRestoresTakeTurns(t *testing.T) {
+	s := newStory(t, steady)
+	dir, begun, goOn := s.checkpoint(), make(chan bool), make(chan bool)
+	m := &meddler{making: func(kernel.Kernel) error { close(begun); <-goOn; return nil }}
+	var group sync.WaitGroup
+	let := sync.OnceFunc(func() { close(goOn); group.Wait() })
+	defer let()
+	group.Go(func() {
+		if _, err := s.try(dir, func(o *plugin.RestoreOptions) { o.Kinds = m.kinds() }); err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	group.Go(func() {
+		report, err := s.try(dir)
+		if err != nil || report.Actions[plugin.ActionLeave] != 1 {
+			t.Errorf("the second: %+v, %v, want the queue left alone", report, err)
+		}
+	})
+	eventually(t, "the second waits for the record", func() bool {
+		stacks := make([]byte, 1<<20)
+		return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "plugin/internal/record.open(")
+	})
+	let()
 }
 
 // What the JSON file claims cannot spoil the record.
