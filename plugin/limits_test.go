@@ -59,6 +59,14 @@ func TestLimitsOfTheTarget(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	segment := func(t *testing.T, ns *nsenter.Namespace) {
+		if err := ns.Run(func() error {
+			_, err := unix.SysvShmGet(unix.IPC_PRIVATE, 4096, 0o600)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, c := range []struct {
 		name    string
 		prepare func(t *testing.T, ns *nsenter.Namespace)
@@ -70,6 +78,7 @@ func TestLimitsOfTheTarget(t *testing.T) {
 		{"a leftover", func(t *testing.T, ns *nsenter.Namespace) { fill(t, ns, withMode(aQueue(1, 0x11), 0o111)) }, sysctls{50, 60, 5}, nil},
 		{"a stranger", func(t *testing.T, ns *nsenter.Namespace) { fill(t, ns, aQueue(9, 0x99)) }, defaults, raisedForNeedy},
 		{"a semaphore", semaphore, defaults, raisedForNeedy},
+		{"a shared memory segment", segment, defaults, raisedForNeedy},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ns := nstest.Fresh(t)
