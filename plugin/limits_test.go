@@ -12,6 +12,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/limits"
 )
 
@@ -163,6 +164,30 @@ func TestMsgmaxLowered(t *testing.T) {
 	}
 	setLimits(t, ns, defaults)
 	wantQueues(t, ns, q)
+}
+
+// A copy that fails puts msgmax back as well, and not by the guard when the process
+// ends: the caller lives on.
+func TestMsgmaxPutBackAfterAFailure(t *testing.T) {
+	nstest.Require(t, "userns")
+	low, failure := sysctls{100, 16384, 32000}, errors.New("this step fails")
+	for _, freeze := range []bool{false, true} {
+		ns := nstest.Fresh(t)
+		fill(t, ns, aQueue(4, 0x44, strings.Repeat("x", 8000)))
+		setLimits(t, ns, low)
+		raised := sysctls{}
+		m := &meddler{copying: func(k kernel.Kernel) (err error) {
+			raised, err = limitsIn(k)
+			return errors.Join(err, failure)
+		}}
+		_, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
+			Kinds: m.kinds(), Namespace: ns, Dir: t.TempDir(), Number: 1, Freeze: freeze,
+		})
+		if !errors.Is(err, failure) || raised[0] < 8000 {
+			t.Errorf("freeze %t: error %v, under the limits %d", freeze, err, raised)
+		}
+		wantLimits(t, ns, low)
+	}
 }
 
 // The host's limits never change.
