@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -73,6 +74,15 @@ func (r result) wantError(t testing.TB, status int, words ...string) {
 			t.Errorf("stderr %q does not say %q", r.err, word)
 		}
 	}
+}
+
+// An error is one line, which a log or a script can take, whatever it consists of.
+func TestOneLine(t *testing.T) {
+	undone := errors.Join(errors.New("the copy fails"), errors.New("and so does its undoing"))
+	if got := oneLine(fmt.Errorf("checkpoint: %w", undone)); got != "checkpoint: the copy fails; and so does its undoing" {
+		t.Errorf("%q", got)
+	}
+	runCommand(t, "show", "testdata/two\nlines").wantError(t, 1, "testdata/two; lines", "no such file or directory")
 }
 
 // namespace is a fresh one that is pinned by a task, so that the command can be
