@@ -213,6 +213,32 @@ func TestLimitsInReport(t *testing.T) {
 	}
 }
 
+// With --json stdout is the report and nothing else. A warning is in it, and on
+// stderr for whoever looks on.
+func TestWarningsBesideJSON(t *testing.T) {
+	nstest.Require(t, "userns")
+	_, source := example(t)
+	_, target := namespace(t)
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"checkpoint", "--ns", source}, {"restore", "--ns", target}} {
+		r := runCommand(t, append(args, "-D", dir, "--json")...)
+		var report struct {
+			Warnings []string `json:"warnings"`
+		}
+		if err := json.Unmarshal([]byte(r.out), &report); err != nil || r.status != 0 {
+			t.Errorf("%q: exit status %d, %v: stdout %q, stderr %q", args, r.status, err, r.out, r.err)
+			continue
+		}
+		want := "images directory " + dir + " can be written by everybody"
+		if len(report.Warnings) != 1 || !strings.HasPrefix(report.Warnings[0], want) || r.err != "ipc-cr: warning: "+report.Warnings[0]+"\n" {
+			t.Errorf("%q: warnings %q, stderr %q, want %q", args, report.Warnings, r.err, want)
+		}
+	}
+}
+
 // show is the same whatever the machine: the images are CRIU's and our own.
 func TestShow(t *testing.T) {
 	for name, args := range map[string]string{
