@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -236,6 +237,54 @@ func TestWarningsBesideJSON(t *testing.T) {
 		if len(report.Warnings) != 1 || !strings.HasPrefix(report.Warnings[0], want) || r.err != "ipc-cr: warning: "+report.Warnings[0]+"\n" {
 			t.Errorf("%q: warnings %q, stderr %q, want %q", args, report.Warnings, r.err, want)
 		}
+	}
+}
+
+// The fields of the reports are what scripts know them by: also those that only
+// some runs have.
+func TestReportFields(t *testing.T) {
+	for name, report := range map[string]any{
+		"checkpoint-fields.json": &plugin.CheckpointReport{},
+		"restore-fields.json":    &plugin.RestoreReport{},
+		"check-fields.json":      &checkReport{},
+	} {
+		setAll(t, reflect.ValueOf(report).Elem())
+		var out strings.Builder
+		if err := (&output{out: &out, json: true}).print(report, nil); err != nil {
+			t.Fatal(err)
+		}
+		wantGolden(t, name, out.String())
+	}
+}
+
+// setAll gives a value and all that is in it something that is not left out.
+func setAll(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			setAll(t, v.Field(i))
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		setAll(t, v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		setAll(t, v.Index(0))
+	case reflect.Map:
+		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
+		setAll(t, key)
+		setAll(t, value)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(key, value)
+	case reflect.String:
+		v.SetString("text")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64, reflect.Uint32, reflect.Uint64:
+		v.Set(reflect.ValueOf(7).Convert(v.Type()))
+	default:
+		t.Fatalf("a report has a %v", v.Type())
 	}
 }
 
