@@ -85,7 +85,7 @@ func TestJudgeOfASetClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := judge(c, nil, now); err != nil {
+	if err := judge(c, nil, now, nil); err != nil {
 		t.Errorf("nobody set it: %v", err)
 	}
 	wantSet := func(err error) {
@@ -94,9 +94,9 @@ func TestJudgeOfASetClock(t *testing.T) {
 			t.Errorf("got %v, want that the clock was set", err)
 		}
 	}
-	wantSet(judge(c, nil, now+3600))
+	wantSet(judge(c, nil, now+3600, nil))
 	// To provoke it, the machine's clock would have to be set.
-	nstest.Failing(t, unix.ECANCELED, uint32(c.timer), []uint32{unix.SYS_READ}, func() { wantSet(judge(c, nil, now)) })
+	nstest.Failing(t, unix.ECANCELED, uint32(c.timer), []uint32{unix.SYS_READ}, func() { wantSet(judge(c, nil, now, nil)) })
 }
 
 // The kernel cancels a timer only where both flags ask for it (timerfd_create(2)).
