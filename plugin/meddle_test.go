@@ -91,6 +91,8 @@ func (p *meddlerPlan) Strangers() int                           { return 0 }
 func (p *meddlerPlan) Objects() []kept.Object                   { return nil }
 func (p *meddlerPlan) Undo(kernel.Kernel) error                 { return nil }
 
+func (p *meddlerPlan) May(kernel.Kernel, kind.Situation) error { return nil }
+
 func (p *meddlerPlan) Begin(k kernel.Kernel, _ *kind.Target, _ kind.Situation) error {
 	return call(p.m.beginning, k)
 }

@@ -28,7 +28,10 @@ type operation struct {
 	Without []uint // capabilities that are dropped when the namespace is open
 	NoCopy  bool   // a kernel without MSG_COPY
 	NoBPF   bool   // a filter that refuses bpf(2)
+	NoWrite bool   // /proc/sys is read-only, as in containers
 	Method  plugin.Method
+
+	OnConflict plugin.Policy
 
 	Inside *nsenter.Namespace `json:"-"` // where the process lives, nil for here
 }
@@ -44,7 +47,7 @@ func operate([]string) {
 	mustBe(json.NewDecoder(os.Stdin).Decode(&op), nil)
 	ns, err := op.open()
 	mustBe(err, nil)
-	if len(op.Without) > 0 {
+	if len(op.Without) > 0 || op.NoWrite {
 		op.runWithLess(ns)
 	}
 	op.say(ns)
@@ -73,6 +76,13 @@ func (op *operation) say(ns *nsenter.Namespace) {
 // and only execve(2) gives all threads of a program what one had.
 func (op *operation) runWithLess(ns *nsenter.Namespace) {
 	runtime.LockOSThread()
+	if op.NoWrite {
+		const sysctls = "/proc/sys"
+		mustBe(unix.Unshare(unix.CLONE_NEWNS), nil)
+		mustBe(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), nil)
+		mustBe(unix.Mount(sysctls, sysctls, "", unix.MS_BIND, ""), nil)
+		mustBe(unix.Mount("", sysctls, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""), nil)
+	}
 	for _, c := range op.Without {
 		mustBe(unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0), nil)
 	}
@@ -113,6 +123,7 @@ func (op *operation) run(ns *nsenter.Namespace) (err error) {
 	if op.Restore {
 		_, err = plugin.Restore(context.Background(), plugin.RestoreOptions{
 			Kinds: kinds, Namespace: ns, Fresh: op.PID == 0, Dir: op.Dir, Number: images.Auto,
+			OnConflict: op.OnConflict,
 		})
 		return err
 	}

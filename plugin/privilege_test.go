@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin"
 )
 
 var idleProgram = nstest.Program("plugin.idle", idle)
@@ -70,6 +71,45 @@ func TestPrivilegeNamed(t *testing.T) {
 			wantNobodyStopped(t, ns)
 			wantNoCheckpoint(t, dir)
 		})
+	}
+}
+
+// Who lives in the namespace needs no right to enter it, and lacks it only when the
+// queues are to be opened, or others to go: that is found out before anything is made.
+func TestPrivilegeInside(t *testing.T) {
+	nstest.Require(t, "root")
+	for _, c := range []struct {
+		name string
+		op   operation
+		dir  string
+		says string
+	}{
+		{"to open", operation{Without: []uint{unix.CAP_SYS_ADMIN}}, saved(t, foreign(8, 0x88, "b")), "open queues of uid 1003 when they are complete: needs CAP_SYS_ADMIN"},
+		{"to remove", operation{Without: []uint{unix.CAP_SYS_ADMIN}, OnConflict: plugin.Replace}, saved(t, aQueue(4, 0x99)), "remove queue 4 of uid 1001: needs CAP_SYS_ADMIN"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ns := nstest.Fresh(t)
+			fill(t, ns, foreign(4, 0x44, "closed"))
+			was := stateOf(t, ns)
+			c.op.PID, c.op.Inside, c.op.Restore, c.op.Dir = inhabit(t, ns).PID(), ns, true, c.dir
+			wantFailure(t, c.op.result(t), c.says)
+			wantSame(t, ns, was)
+		})
+	}
+}
+
+// The limits are written last. That they can be is found out first.
+func TestLimitsCannotBeWritten(t *testing.T) {
+	nstest.Require(t, "root")
+	dir := savedWith(t, sysctls{9000, 16384, 32000}, aQueue(0, 0x77, "a"))
+	ns := nstest.Fresh(t)
+	was := stateOf(t, ns)
+	op := operation{PID: inhabit(t, ns).PID(), Restore: true, Dir: dir, NoWrite: true}
+	wantFailure(t, op.result(t), "open sysctl kernel.msgmax for writing: "+unix.EROFS.Error())
+	wantSame(t, ns, was)
+	op.Dir = savedWith(t, defaults, aQueue(0, 0x77, "a")) // nothing to write
+	if err := op.result(t); err != nil {
+		t.Error(err)
 	}
 }
 

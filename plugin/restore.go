@@ -306,6 +306,11 @@ func (r *restore) plan(ctx context.Context, k kernel.Kernel) error {
 	if counts != (kernel.Counts{}) {
 		r.situation.Empty = false
 	}
+	for _, plan := range r.plans {
+		if err := plan.May(k, r.situation); err != nil {
+			return err
+		}
+	}
 	if r.opt.DryRun {
 		return nil
 	}

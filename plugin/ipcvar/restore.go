@@ -88,6 +88,23 @@ func (p *plan) Needs() kind.Needs { return nil }
 // Strangers implements kind.Plan.
 func (p *plan) Strangers() int { return 0 }
 
+// May implements kind.Plan: of the limits that are not yet as they will have to be.
+func (p *plan) May(k kernel.Kernel, s kind.Situation) error {
+	for _, l := range p.image.limits() {
+		now, err := k.Sysctl(l.name)
+		if err != nil {
+			return err
+		}
+		if now[0] >= s.Needs[l.name] && (!s.Empty || now[0] == l.value) {
+			continue
+		}
+		if err := k.MaySetSysctl(l.name); err != nil {
+			return fmt.Errorf("%w (needs euid 0 of the user namespace that owns the namespace, or CAP_SETUID to become it, and a writable /proc/sys)", err)
+		}
+	}
+	return nil
+}
+
 // Begin implements kind.Plan. In an empty namespace the limits become the
 // image's, elsewhere they are raised only as far as the objects need.
 func (p *plan) Begin(k kernel.Kernel, t *kind.Target, s kind.Situation) error {

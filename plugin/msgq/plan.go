@@ -64,7 +64,7 @@ func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, w k
 	}
 	p.gone = slices.DeleteFunc(p.gone, func(g departure) bool { return g.action == kind.Remove && gone[g.queue.ID] })
 	p.removed, p.strangers = len(gone), len(live)-len(ours)
-	return p, p.mayMake(k)
+	return p, nil
 }
 
 // fewestIndexBits is IPCMNI_SHIFT of ipc/util.h.
@@ -97,7 +97,26 @@ func (s *step) takeAway(gone map[int32]bool) {
 	}
 }
 
-// mayMake asks for the privileges that the steps need.
+// May implements kind.Plan.
+func (p *plan) May(k kernel.Kernel, _ kind.Situation) error {
+	for i := range p.gone {
+		if g := &p.gone[i]; g.action == kind.Remove {
+			if err := k.MayRemove(&g.queue); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range p.steps {
+		for j := range p.steps[i].remove {
+			if err := k.MayRemove(&p.steps[i].remove[j]); err != nil {
+				return err
+			}
+		}
+	}
+	return p.mayMake(k)
+}
+
+// mayMake asks for the privileges to make what the steps make.
 func (p *plan) mayMake(k kernel.Kernel) error {
 	seen := map[kernel.Creator]bool{}
 	var creators []kernel.Creator

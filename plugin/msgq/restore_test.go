@@ -102,6 +102,9 @@ func (r *restoring) prepare(k kernel.Kernel) error {
 		return err
 	}
 	r.plan = planned.(*plan)
+	if err := r.plan.May(k, kind.Situation{}); err != nil {
+		return err
+	}
 	if conflicts := r.plan.Steps(func(a kind.Action) bool { return a == kind.Conflict }); len(conflicts) > 0 {
 		return errConflict
 	}

@@ -69,7 +69,7 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 
 // mostLost is how many rounds may lose sight of who is born before it is left at
 // that: on a machine where tasks are born all the time they need not be ours.
-const mostLost = 10
+const mostLost = 3
 
 // stopAll goes over /proc until a whole round finds nobody new and changes
 // nothing: a task may be born unseen (CLONE_UNTRACED, or between the look of

@@ -31,10 +31,13 @@ func TestStorms(t *testing.T) {
 			ns, c := nstest.Fresh(t), newCounters(t)
 			nstest.Start(t, ns, storm.program, append([]string{c.Path}, storm.args...)...)
 			c.waitMoved(t, 100)
-			for range 20 {
+			for stops := 0; stops < 20; {
 				s := mustStop(t, ns, Options{})
-				mustHoldStorm(t, ns.Inode(), s)
-				c.mustRest(t)
+				if !s.Report().Unseen { // beside other tests, that start processes too
+					stops++
+					mustHoldStorm(t, ns.Inode(), s)
+					c.mustRest(t)
+				}
 				mustRelease(t, s)
 				mustBeFree(t, ns.Inode())
 				c.waitMoved(t, 10)

@@ -92,10 +92,11 @@ func (w *walk) task(pid, tid int) error {
 }
 
 // How many task numbers births follows, and how often, before it leaves them to
-// the next round.
+// the next round: the tasks stand still meanwhile, and who starts others all the time
+// may be somebody else.
 const (
-	mostBorn   = 4096
-	mostChases = 100
+	mostBorn   = 256
+	mostChases = 20
 )
 
 // births looks at the tasks that were born since the kernel gave out the number
@@ -105,12 +106,13 @@ const (
 // the numbers. Without it a chain of tasks, each of which starts the next one and
 // ends, could be between the listing and our looks at it for ever.
 func (w *walk) births(last int) (caught bool, err error) {
+	first := last
 	for range mostChases {
 		now := w.proc.lastPID()
 		if now == last {
 			return last != 0, nil
 		}
-		if now < last || now-last > mostBorn { // the numbers have begun anew, or we lag behind
+		if now < last || now-first > mostBorn { // the numbers have begun anew, or we lag behind
 			return false, nil
 		}
 		for tid := last + 1; tid <= now; tid++ {

@@ -34,6 +34,7 @@ func sysctlMissing(b *bench) {
 	if err != nil && !strings.Contains(err.Error(), name) {
 		b.Errorf("error %q does not name %s", err, name)
 	}
+	b.wantErr("may write", b.k.MaySetSysctl(name), unix.ENOENT)
 	err = b.k.SetSysctl(name, 1)
 	b.wantErr("write", err, unix.ENOENT)
 	if err != nil && !strings.Contains(err.Error(), name) {
@@ -56,6 +57,7 @@ func sysctlRange(b *bench) {
 		}
 	}
 	b.wantErr("next id", b.k.SetNextID(-1), unix.EINVAL)
+	b.wantErr("may write", b.k.MaySetSysctl(msgmax), nil)
 	b.wantSysctl(msgmax, 8192)
 	b.wantSysctl(msgmnb, 16384)
 	b.wantSysctl(msgmni, 32000)

@@ -117,7 +117,7 @@ func (n Needs) Merge(other Needs) {
 	}
 }
 
-// Plan is what a restore is going to do for a kind. The engine calls Begin,
+// Plan is what a restore is going to do for a kind. The engine calls May, Begin,
 // Make and Seal in this order, and Undo when anything fails before the first
 // Seal.
 type Plan interface {
@@ -132,6 +132,9 @@ type Plan interface {
 	// Objects is Image.Objects with Left for those that Make makes: what is known
 	// of it before, and all after Seal.
 	Objects() []record.Object
+	// May tells, before anything is changed, whether the privileges are there for
+	// what Begin, Make, Seal and Undo are going to do. Its error names what is missing.
+	May(k kernel.Kernel, s Situation) error
 	// Begin is called once for each kind before the first Make.
 	Begin(k kernel.Kernel, t *Target, s Situation) error
 	// Make makes the objects, closed to everybody else.

@@ -60,14 +60,17 @@ type thread struct {
 	nextID int // descriptor of msg_next_id, -1 until first used
 
 	sysctls map[string]int // descriptors: a checkpoint reads each sysctl twice
+	writers map[string]int // those opened for writing
 }
 
 func (t *thread) close() {
 	if t.nextID >= 0 {
 		_ = unix.Close(t.nextID)
 	}
-	for _, fd := range t.sysctls {
-		_ = unix.Close(fd)
+	for _, fds := range []map[string]int{t.sysctls, t.writers} {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
 	}
 }
 

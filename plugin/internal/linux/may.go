@@ -31,12 +31,35 @@ func (t *thread) MayRestore(creators []kernel.Creator) error {
 		if creator == t.self {
 			continue
 		}
+		if err := t.mayControl(held, creator.UID, creator.UID); err != nil {
+			return fmt.Errorf("open queues of uid %d when they are complete: %w", creator.UID, err)
+		}
 		if err := creds.As(creator.UID, creator.GID, func() error { return nil }); err != nil {
 			return fmt.Errorf("create queues as uid %d, gid %d (needs CAP_SETUID, CAP_SETGID, CAP_SETPCAP and ids that are mapped here): %w",
 				creator.UID, creator.GID, err)
 		}
 	}
 	return nil
+}
+
+func (t *thread) MayRemove(q *kernel.Queue) error {
+	held, err := Capabilities()
+	if err == nil {
+		err = t.mayControl(held, q.UID, q.CUID)
+	}
+	if err != nil {
+		return fmt.Errorf("remove queue %d of uid %d: %w", q.ID, q.UID, err)
+	}
+	return nil
+}
+
+// mayControl: IPC_SET and IPC_RMID are for the owner, the creator and CAP_SYS_ADMIN
+// (ipc/util.c, ipcctl_obtain_check).
+func (t *thread) mayControl(held uint64, owner, creator uint32) error {
+	if owner == t.self.UID || creator == t.self.UID || held&(1<<unix.CAP_SYS_ADMIN) != 0 {
+		return nil
+	}
+	return fmt.Errorf("needs CAP_SYS_ADMIN over the namespace: %w", unix.EPERM)
 }
 
 // Capabilities returns the effective set of the calling thread.

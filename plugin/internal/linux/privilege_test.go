@@ -89,6 +89,8 @@ func TestMayRestoreNamesTheCapability(t *testing.T) {
 		{nil, []kernel.Creator{me(), me()}, 0, ""},
 		{[]uint{unix.CAP_IPC_OWNER}, nil, unix.EPERM, "CAP_IPC_OWNER"},
 		{[]uint{unix.CAP_SETPCAP}, []kernel.Creator{me()}, 0, ""},
+		{[]uint{unix.CAP_SYS_ADMIN}, []kernel.Creator{me()}, 0, ""},
+		{[]uint{unix.CAP_SYS_ADMIN}, []kernel.Creator{me(), elsewhere}, unix.EPERM, "CAP_SYS_ADMIN"},
 		{[]uint{unix.CAP_SETPCAP}, []kernel.Creator{me(), elsewhere}, unix.EPERM, "CAP_SETPCAP"},
 		{nil, []kernel.Creator{{UID: math.MaxUint32}}, unix.EINVAL, "4294967295"},
 	} {
@@ -103,6 +105,45 @@ func TestMayRestoreNamesTheCapability(t *testing.T) {
 			}
 			if !errors.Is(err, c.errno) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("without %d: %v, want %v and %q", c.dropped, err, c.errno, c.says)
+			}
+		})
+	}
+}
+
+// MayRemove says what Remove does.
+func TestMayRemove(t *testing.T) {
+	elsewhere := kernel.Creator{UID: me().UID + 1, GID: me().GID}
+	for _, c := range []struct {
+		creator kernel.Creator
+		owner   uint32
+		dropped []uint
+		may     bool
+	}{
+		{me(), me().UID, []uint{unix.CAP_SYS_ADMIN}, true},
+		{me(), elsewhere.UID, []uint{unix.CAP_SYS_ADMIN}, true},
+		{elsewhere, me().UID, []uint{unix.CAP_SYS_ADMIN}, true},
+		{elsewhere, elsewhere.UID, []uint{unix.CAP_SYS_ADMIN}, false},
+		{elsewhere, elsewhere.UID, nil, true},
+	} {
+		run(t, fresh(t), func(k kernel.Kernel) {
+			id, err := k.Create(0, 0o600, c.creator)
+			if err == nil {
+				err = k.Set(id, kernel.Attr{UID: c.owner, GID: me().GID, Mode: 0o600, QBytes: 100})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			q, err := k.Stat(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			drop(t, c.dropped...)
+			may, does := k.MayRemove(&q), k.Remove(id)
+			if (may == nil) != c.may || (does == nil) != c.may {
+				t.Errorf("%+v: may %v, does %v", c, may, does)
+			}
+			if !c.may && (!errors.Is(may, unix.EPERM) || !strings.Contains(may.Error(), "CAP_SYS_ADMIN")) {
+				t.Errorf("%v, want EPERM and the capability", may)
 			}
 		})
 	}

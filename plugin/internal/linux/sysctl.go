@@ -117,20 +117,46 @@ func parseSysctl(field string) (int64, error) {
 }
 
 func (t *thread) SetSysctl(name string, value int64) error {
-	err := setSysctl(name, value)
+	return t.asRoot(func() error {
+		fd, err := t.writer(name)
+		if err != nil {
+			return err
+		}
+		return writeSysctl(fd, name, value)
+	})
+}
+
+func (t *thread) MaySetSysctl(name string) error {
+	return t.asRoot(func() error {
+		_, err := t.writer(name)
+		return err
+	})
+}
+
+// asRoot tries again as the namespace's own root what the caller may not do.
+func (t *thread) asRoot(do func() error) error {
+	err := do()
 	if t.root == nil || (!errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM)) {
 		return err
 	}
-	return creds.As(t.root.UID, t.root.GID, func() error { return setSysctl(name, value) })
+	return creds.As(t.root.UID, t.root.GID, do)
 }
 
-func setSysctl(name string, value int64) error {
+// writer opens a sysctl for writing. It stays open: who asks first whether it may
+// write does so later, and to find the file is most of the work.
+func (t *thread) writer(name string) (int, error) {
+	if fd, open := t.writers[name]; open {
+		return fd, nil
+	}
 	fd, err := unix.Open(sysctlPath(name), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open sysctl %s for writing: %w", name, err)
+		return -1, fmt.Errorf("open sysctl %s for writing: %w", name, err)
 	}
-	defer unix.Close(fd)
-	return writeSysctl(fd, name, value)
+	if t.writers == nil {
+		t.writers = map[string]int{}
+	}
+	t.writers[name] = fd
+	return fd, nil
 }
 
 // writeSysctl writes at offset 0, where the kernel wants the whole value

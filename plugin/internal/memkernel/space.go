@@ -128,6 +128,15 @@ func (t *Task) MayRestore(creators []kernel.Creator) error {
 	return nil
 }
 
+// MayRemove implements kernel.Kernel: everything is allowed.
+func (t *Task) MayRemove(*kernel.Queue) error {
+	if err := t.enter("MayRemove"); err != nil {
+		return err
+	}
+	t.space.mu.Unlock()
+	return nil
+}
+
 // OtherKinds implements kernel.Kernel.
 func (t *Task) OtherKinds() (kernel.Counts, error) {
 	if err := t.enter("OtherKinds"); err != nil {

@@ -52,6 +52,18 @@ func (t *Task) SetSysctl(name string, value int64) error {
 	return t.space.write(name, value)
 }
 
+// MaySetSysctl implements kernel.Kernel.
+func (t *Task) MaySetSysctl(name string) error {
+	if err := t.enter("MaySetSysctl"); err != nil {
+		return err
+	}
+	defer t.space.mu.Unlock()
+	if _, ok := t.space.sysctls[name]; !ok {
+		return fmt.Errorf("open sysctl %s for writing: %w", name, unix.ENOENT)
+	}
+	return nil
+}
+
 // SetNextID implements kernel.Kernel.
 func (t *Task) SetNextID(id int32) error {
 	if err := t.enter("SetNextID"); err != nil {
