@@ -176,12 +176,19 @@ func (d *Dir) WritableBy(uid uint32) (string, error) {
 		return "everybody", nil
 	case st.Mode&0o002 != 0:
 		return "everybody, new files only", nil
-	case st.Mode&0o020 != 0 && st.Gid != 0:
+	case st.Mode&0o020 != 0 && d.hasACL(): // whose mask the mode shows for the group (acl(5))
+		return "whom its access control list names", nil
+	case st.Mode&0o020 != 0:
 		return fmt.Sprintf("group %d", st.Gid), nil
 	case st.Uid != 0 && st.Uid != uid:
 		return fmt.Sprintf("its owner, uid %d", st.Uid), nil
 	}
 	return "", nil
+}
+
+func (d *Dir) hasACL() bool {
+	_, err := unix.Fgetxattr(d.fd(), "system.posix_acl_access", nil)
+	return err == nil
 }
 
 func (d *Dir) fd() int { return int(d.file.Fd()) }

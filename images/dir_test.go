@@ -1,6 +1,7 @@
 package images_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -239,7 +240,7 @@ func TestWritableBy(t *testing.T) {
 		want     string
 	}{
 		{0o700, 0, 0, ""},
-		{0o770, 0, 0, ""},
+		{0o770, 0, 0, "group 0"},
 		{0o777, 0, 0, "everybody"},
 		{0o1777, 0, 0, "everybody, new files only"},
 		{0o770, 0, 5, "group 5"},
@@ -254,6 +255,28 @@ func TestWritableBy(t *testing.T) {
 		if got, err := dir.WritableBy(100000); got != c.want || err != nil {
 			t.Errorf("%#o of %d:%d: %q, %v, want %q", c.mode, c.uid, c.gid, got, err, c.want)
 		}
+	}
+}
+
+// An access control list hides who is in it behind the mode's group.
+func TestWritableByList(t *testing.T) {
+	nstest.Require(t, "root")
+	dir := newDir(t)
+	const nobodys = 1<<32 - 1                        // id of those entries that have none
+	list := binary.LittleEndian.AppendUint32(nil, 2) // POSIX_ACL_XATTR_VERSION
+	for _, entry := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{1, 7, nobodys}, {2, 7, 1000}, {4, 5, nobodys}, {16, 7, nobodys}, {32, 0, nobodys}} { // linux/posix_acl.h
+		list = binary.LittleEndian.AppendUint16(list, entry.tag)
+		list = binary.LittleEndian.AppendUint16(list, entry.perm)
+		list = binary.LittleEndian.AppendUint32(list, entry.id)
+	}
+	if err := unix.Setxattr(dir.Path(), "system.posix_acl_access", list, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := dir.WritableBy(0); got != "whom its access control list names" || err != nil {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -131,7 +131,8 @@ func (s *Stage) addManifest(manifest *Manifest, details map[string]Details) erro
 // CRIU nor ipc-cr takes the rest for a checkpoint.
 //
 // After an error the directory holds the old checkpoint, or none that passes for
-// one.
+// one; but for the last step's, to bring the names to the disk: then the new one is
+// there, and may not be after a crash.
 func (s *Stage) Commit() error {
 	for _, f := range s.files {
 		if err := s.give(f); err != nil {
