@@ -265,12 +265,12 @@ func (r *Reader) fillPart(n int) error {
 		if r.left >= 0 {
 			r.left = max(r.left-int64(p.n), 0)
 		}
+		r.last = lastPiece{p.n, p.sum, p.summed} // append may give the piece back
 		rest := r.buf[r.from:]
 		r.buf = r.append(rest, p, n)
 		r.base, r.from, r.summed = r.base+int64(r.from), 0, len(rest)
-		r.last = lastPiece{p.n, p.sum, p.summed}
-		if p.summed {
-			r.fileCRC = join(r.fileCRC, p.sum, p.n)
+		if r.last.summed {
+			r.fileCRC = join(r.fileCRC, r.last.sum, r.last.n)
 		}
 	}
 	return nil

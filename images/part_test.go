@@ -197,7 +197,13 @@ func (c *counting) ReadAt(b []byte, offset int64) (int, error) {
 }
 
 // sums reads an image and returns the checksum of each queue, and of the file.
-func sums(t *testing.T, r *images.Reader) (all []uint32) {
+func sums(t *testing.T, r *images.Reader) []uint32 {
+	t.Helper()
+	return sumsBy(t, r, func() error { _, err := drain(r); return err })
+}
+
+// sumsBy is sums by another way to read a queue's messages.
+func sumsBy(t *testing.T, r *images.Reader, messages func() error) (all []uint32) {
 	t.Helper()
 	for {
 		if _, err := r.Queue(); errors.Is(err, io.EOF) {
@@ -205,7 +211,7 @@ func sums(t *testing.T, r *images.Reader) (all []uint32) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := drain(r); err != nil {
+		if err := messages(); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, r.Sum())

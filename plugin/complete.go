@@ -102,10 +102,9 @@ func (c *completion) run(ctx context.Context) (err error) {
 	if err := c.forget(); err != nil {
 		return err
 	}
-	if c.set, err = c.dir.BeginSet(int64(c.report.Number)); err != nil {
+	if c.set, err = c.dir.Set(int64(c.report.Number)); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.set.Ready()) }() // the directory is closed next
 	if c.target, err = newTarget(c.opt.Namespace, nil); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // attempts is how often a namespace that is in use is copied.
 const attempts = 5
 
-// frozenLimit is how long tasks are stopped at most.
+// frozenLimit is how long tasks are stopped for a checkpoint at most.
 const frozenLimit = 10 * time.Second
 
 // snapshot is a consistent copy of a namespace in the making.

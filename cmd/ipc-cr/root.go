@@ -52,9 +52,14 @@ It needs no root inside a user namespace (unshare -Ur, podman unshare).`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		// An error is one line. Without Args cobra refuses an unknown command before
-		// it looks at --help.
+		// it looks at a --help behind it.
 		DisableSuggestions: true,
-		RunE:               func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 { // behind --
+				return usage("unknown command %q", args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -11,6 +11,8 @@ func TestUsage(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"frobnicate", `unknown command "frobnicate"`},
 		{"frobnicate --help", `unknown command "frobnicate"`},
+		{"-- frobnicate", `unknown command "frobnicate"`},
+		{"-- checkpoint", `unknown command "checkpoint"`},
 		{"--frobnicate", "unknown flag: --frobnicate"},
 		{"version x", `unknown command "x"`},
 		{"check x", `unknown command "x"`},

@@ -62,41 +62,88 @@ func procOfTasks(t *testing.T) int {
 	return fd
 }
 
-// Who was born last is the last word of loadavg; the tasks are directories here.
+// The tasks are directories here.
 func TestBirths(t *testing.T) {
-	dir := t.TempDir()
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	for _, tid := range []string{"7", "8", "9"} {
-		ns := filepath.Join(dir, tid, "ns")
-		if err := errors.Join(os.MkdirAll(ns, 0o700), os.Symlink("ipc:[1]", filepath.Join(ns, "ipc"))); err != nil {
-			t.Fatal(err)
-		}
-	}
+	proc := fakeProc(t, "20/ns/ipc", "21/ns/ipc", "22/ns/ipc")
 	for _, c := range []struct {
-		name, last string
-		before     int
-		caught     bool
-		seen       []int
+		name         string
+		before, last int
+		caught       bool
+		seen         []int
 	}{
-		{"nobody", "9", 9, true, nil},
-		{"three", "9", 6, true, []int{7, 8, 9}},
-		{"one has ended", "10", 8, true, []int{9}},
-		{"the numbers began anew", "4", 9, false, nil},
-		{"too many", "90000", 9, false, nil},
-		{"not told", "?", 0, false, nil},
+		{"nobody", 22 + inBirth, 22 + inBirth, true, nil},
+		{"those who were about to be born", 22, 22, true, []int{20, 21, 22}},
+		{"three", 19, 22, true, []int{20, 21, 22}},
+		{"one has ended", 21, 23, true, []int{20, 21, 22}},
+		{"the numbers began anew", 22, 21, false, nil},
+		{"too many", 22, 22 + mostBorn + 1, false, nil},
+		{"not told", 0, 0, false, nil},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, "loadavg"), []byte("0.10 0.20 0.30 1/100 "+c.last+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
 		var seen []int
-		w := walk{proc: &procfs{fd: fd}, found: func(_, tid int, _ []byte) error { seen = append(seen, tid); return nil }}
+		w := walk{
+			proc:  proc,
+			found: func(_, tid int, _ []byte) error { seen = append(seen, tid); return nil },
+			born:  func() int { return c.last },
+		}
 		caught, err := w.births(c.before)
 		if err != nil || caught != c.caught || !slices.Equal(seen, c.seen) {
 			t.Errorf("%s: caught up %t, %v, seen %v; want %t, %v", c.name, caught, err, seen, c.caught, c.seen)
 		}
 	}
+}
+
+// Somebody is always born while we look.
+func TestBirthsGoOn(t *testing.T) {
+	last := 100
+	w := walk{proc: fakeProc(t), born: func() int { last++; return last }}
+	if caught, err := w.births(100); caught || err != nil || last > 100+2*mostChases {
+		t.Errorf("caught up %t, %v, at %d", caught, err, last)
+	}
+}
+
+// lxcfs mounts a file of its own over loadavg.
+func TestLastPIDIsTheKernels(t *testing.T) {
+	if last := fakeProc(t, "loadavg", "sys/kernel/ns_last_pid").lastPID(); last != 0 {
+		t.Errorf("%d was born last, according to files that anybody made", last)
+	}
+	proc, err := openProc()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.close()
+	before := proc.lastPID()
+	child, err := os.StartProcess("/proc/self/exe", []string{"nobody", "-test.run=^$"}, &os.ProcAttr{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := proc.lastPID()
+	if _, err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+	if before < child.Pid && (child.Pid > after && after > before || before == 0) {
+		t.Errorf("the last one was %d, then %d, and %d was born between", before, after, child.Pid)
+	}
+}
+
+// fakeProc is a directory with links, which tell something.
+func fakeProc(t *testing.T, names ...string) *procfs {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("7\n"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(name) == "ipc" {
+			if err := errors.Join(os.Remove(path), os.Symlink("ipc:[1]", path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return &procfs{fd: fd}
 }

@@ -117,7 +117,7 @@ func (h *holder) round(ctx context.Context) (found bool, err error) {
 	h.rounds++
 	h.spared = h.spared[:0]
 	h.spare = newSpare(h.proc, h.self, h.opt.Exempt)
-	w := walk{proc: h.proc}
+	w := walk{proc: h.proc, born: h.proc.lastPID}
 	w.found = func(pid, tid int, link []byte) error {
 		if !bytes.Equal(link, h.want) {
 			return nil

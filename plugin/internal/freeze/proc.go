@@ -100,14 +100,16 @@ func (p *procfs) process(tid int) int {
 	return tid
 }
 
-// lastPID returns the number that the last task born has, in our pid namespace and
-// wherever else: it is the last word of /proc/loadavg. 0 if it cannot be read.
+// lastPID returns the number that the kernel gave last in our pid namespace: each
+// task there or in one below has one. 0 if it cannot be read. The last word of loadavg
+// is the same, for kernels without CONFIG_CHECKPOINT_RESTORE.
 func (p *procfs) lastPID() int {
-	words := bytes.Fields(p.file("loadavg"))
-	if len(words) == 0 {
-		return 0
+	for _, name := range []string{"sys/kernel/ns_last_pid", "loadavg"} {
+		if words := bytes.Fields(p.file(name)); len(words) > 0 {
+			return number(words[len(words)-1])
+		}
 	}
-	return number(words[len(words)-1])
+	return 0
 }
 
 // openTask opens a file or directory of a task.
@@ -136,10 +138,16 @@ func (p *procfs) read(tid int, name string) []byte {
 	return p.readAll(fd)
 }
 
-// file is read for a file of /proc itself.
+// file is read for a file of /proc itself, and nothing if something else is mounted
+// over it: lxcfs makes up a loadavg.
 func (p *procfs) file(name string) []byte {
 	fd, err := unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil || fs.Type != unix.PROC_SUPER_MAGIC {
+		unix.Close(fd)
 		return nil
 	}
 	return p.readAll(fd)

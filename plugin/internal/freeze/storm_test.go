@@ -3,6 +3,7 @@ package freeze
 import (
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"golang.org/x/sys/unix"
@@ -31,6 +32,7 @@ func TestStorms(t *testing.T) {
 			ns, c := nstest.Fresh(t), newCounters(t)
 			nstest.Start(t, ns, storm.program, append([]string{c.Path}, storm.args...)...)
 			c.waitMoved(t, 100)
+			deadline := time.Now().Add(2 * time.Minute)
 			for stops := 0; stops < 20; {
 				s := mustStop(t, ns, Options{})
 				if !s.Report().Unseen { // beside other tests, that start processes too
@@ -41,6 +43,9 @@ func TestStorms(t *testing.T) {
 				mustRelease(t, s)
 				mustBeFree(t, ns.Inode())
 				c.waitMoved(t, 10)
+				if time.Now().After(deadline) {
+					t.Fatalf("%d of 20 stops in which nobody was born unseen", stops)
+				}
 			}
 		})
 	}

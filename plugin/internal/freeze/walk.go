@@ -13,6 +13,7 @@ import (
 type walk struct {
 	proc  *procfs
 	found func(pid, tid int, link []byte) error // link is valid only during the call
+	born  func() int                            // the number that was given last, 0 if it is not known
 
 	unreadable int  // tasks whose link is EACCES
 	seen       bool // a task of the process at hand has a link
@@ -95,9 +96,13 @@ func (w *walk) task(pid, tid int) error {
 // the next round: the tasks stand still meanwhile, and who starts others all the time
 // may be somebody else.
 const (
-	mostBorn   = 256
-	mostChases = 20
+	mostBorn   = 1024
+	mostChases = 50
 )
+
+// inBirth is how many tasks may have got a number, and not be in /proc yet, when the
+// listing came by.
+const inBirth = 8
 
 // births looks at the tasks that were born since the kernel gave out the number
 // last, which must be from before run. It tells whether it caught up with them: a
@@ -105,14 +110,21 @@ const (
 // has been seen: who was there before is in the listing, and who came later has one of
 // the numbers. Without it a chain of tasks, each of which starts the next one and
 // ends, could be between the listing and our looks at it for ever.
+//
+// A number that somebody chose (clone3 with set_tid, which needs
+// CAP_CHECKPOINT_RESTORE in our pid namespace) is not among them.
 func (w *walk) births(last int) (caught bool, err error) {
+	if last == 0 {
+		return false, nil
+	}
 	first := last
+	last = max(last-inBirth, 0)
 	for range mostChases {
-		now := w.proc.lastPID()
+		now := w.born()
 		if now == last {
-			return last != 0, nil
+			return true, nil
 		}
-		if now < last || now-first > mostBorn { // the numbers have begun anew, or we lag behind
+		if now < first || now-first > mostBorn { // the numbers have begun anew, or we lag behind
 			return false, nil
 		}
 		for tid := last + 1; tid <= now; tid++ {
@@ -127,10 +139,13 @@ func (w *walk) births(last int) (caught bool, err error) {
 
 func (w *walk) newborn(tid int) error {
 	link, err := w.proc.ipcLink(tid)
-	if err != nil {
-		return nil
+	switch {
+	case err == nil:
+		return w.found(w.proc.process(tid), tid, link)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		w.unreadable++ // one that was listed as well counts twice
 	}
-	return w.found(w.proc.process(tid), tid, link)
+	return nil
 }
 
 func ended(err error) bool {
