@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,7 +50,7 @@ type holder struct {
 	stirred bool            // a task has stopped since its beginning
 
 	// Of the last round.
-	spared     []Task
+	spared     map[int]Task // by tid: births may look again at one that was listed
 	unreadable int
 	caught     bool // up with the births
 	rounds     int
@@ -64,6 +66,7 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 		self:    os.Getpid(),
 		tracers: tracers{byProcess: map[int]*tracer{}},
 		members: map[int]*member{},
+		spared:  map[int]Task{},
 	}
 }
 
@@ -115,7 +118,7 @@ func (h *holder) flood() error {
 // nobody.
 func (h *holder) round(ctx context.Context) (found bool, err error) {
 	h.rounds++
-	h.spared = h.spared[:0]
+	clear(h.spared)
 	h.spare = newSpare(h.proc, h.self, h.opt.Exempt)
 	w := walk{proc: h.proc, born: h.proc.lastPID}
 	w.found = func(pid, tid int, link []byte) error {
@@ -123,7 +126,7 @@ func (h *holder) round(ctx context.Context) (found bool, err error) {
 			return nil
 		}
 		if why := h.spare.why(pid); why != "" {
-			h.spared = append(h.spared, h.proc.task(pid, tid, why))
+			h.spared[tid] = h.proc.task(pid, tid, why)
 			return nil
 		}
 		w.inside++
@@ -246,7 +249,7 @@ func (h *holder) processes() map[int]bool {
 }
 
 func (h *holder) report() Report {
-	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Unseen: h.unseen, Loose: append([]Task(nil), h.spared...), Since: h.tracers.since}
+	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Unseen: h.unseen, Loose: slices.Collect(maps.Values(h.spared)), Since: h.tracers.since}
 	for _, m := range h.members {
 		switch {
 		case m.stopped:

@@ -128,7 +128,7 @@ func (w *walk) births(last int) (caught bool, err error) {
 			return false, nil
 		}
 		for tid := last + 1; tid <= now; tid++ {
-			if err := w.newborn(tid); err != nil {
+			if err := w.newborn(tid, tid <= first); err != nil {
 				return false, err
 			}
 		}
@@ -137,13 +137,16 @@ func (w *walk) births(last int) (caught bool, err error) {
 	return false, nil
 }
 
-func (w *walk) newborn(tid int) error {
+// newborn looks at a task that may not have been listed.
+func (w *walk) newborn(tid int, maybeListed bool) error {
 	link, err := w.proc.ipcLink(tid)
 	switch {
 	case err == nil:
 		return w.found(w.proc.process(tid), tid, link)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		w.unreadable++ // one that was listed as well counts twice
+		if !maybeListed {
+			w.unreadable++
+		}
 	}
 	return nil
 }
