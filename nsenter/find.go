@@ -152,8 +152,8 @@ func openHandle(id, inode uint64) (int, error) {
 const initialUserInode = 0xEFFFFFFD
 
 // InInitialUserNS tells whether the calling thread lives in the user namespace that
-// the kernel starts with; false also where that cannot be looked up. It needs no
-// privilege.
+// the kernel starts with (user_namespaces(7)); false also where that cannot be looked
+// up. It needs no privilege.
 func InInitialUserNS() bool {
 	key, err := keyAt(unix.AT_FDCWD, "/proc/thread-self/ns/user")
 	return err == nil && key.ino == initialUserInode

@@ -103,7 +103,7 @@ const (
 	sure doubt = iota
 	// unsure: somebody may, whom we cannot see; nobody who is held.
 	unsure
-	// unstopped: tasks run, or may run, that are known to be in the namespace.
+	// unstopped: tasks of the namespace run or may run, known ones or unseen.
 	unstopped
 )
 

@@ -180,11 +180,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 		return err
 	}
 	r.begun <- r.set
-	defer func() {
-		if ready := r.set.Ready(); err == nil {
-			err = ready
-		}
-	}()
+	defer r.set.Prepare() // it may still be under way, and the directory is closed next
 	defer func() { err = errors.Join(err, r.close()) }()
 	if err := r.load(ctx); err != nil {
 		return err

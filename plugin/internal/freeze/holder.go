@@ -41,6 +41,7 @@ type holder struct {
 	want    []byte // what the namespace's links read
 	opt     Options
 	self    int // our pid
+	longest time.Duration
 
 	tracers tracers
 	members map[int]*member // by tid
@@ -64,6 +65,7 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 		want:    fmt.Appendf(nil, "ipc:[%d]", inode),
 		opt:     opt,
 		self:    os.Getpid(),
+		longest: longest,
 		tracers: tracers{byProcess: map[int]*tracer{}},
 		members: map[int]*member{},
 		spared:  map[int]Task{},
@@ -90,7 +92,7 @@ func (h *holder) stopAll(ctx context.Context) error {
 			return err
 		}
 		if found || moved || h.stirred {
-			if time.Since(began) > longest {
+			if time.Since(began) > h.longest {
 				return h.flood()
 			}
 			continue
@@ -107,7 +109,7 @@ func (h *holder) stopAll(ctx context.Context) error {
 
 // flood blames the youngest.
 func (h *holder) flood() error {
-	err := fmt.Errorf("new tasks keep coming, faster than they can be stopped, for %v", longest)
+	err := fmt.Errorf("new tasks keep coming, faster than they can be stopped, for %v", h.longest)
 	if h.last == nil {
 		return err
 	}
