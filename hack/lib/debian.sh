@@ -95,21 +95,27 @@ APT::Sandbox::User "root";
 END
 }
 
-# wrap_with_libc DIR PROGRAM LINK: runs PROGRAM with the libc unpacked beside it, and this system's
-# libraries for the rest.
+# wrap_with_libc DIR PROGRAM LINK SETTING: runs PROGRAM with the libc unpacked beside it, and this
+# system's libraries for the rest; SETTING is a variable for it, or nothing.
 wrap_with_libc() {
-	local dir=$1 program=$2 link=$3 loaders
+	local dir=$1 program=$2 link=$3 setting=$4 loaders
 	loaders=("$dir"/usr/lib/*-linux-*/ld*.so.[0-9])
 	[[ -x ${loaders[0]} ]] || { echo "install-tools: no ld.so under $dir" >&2 && return 1; }
 	local own=${loaders[0]%/*}
 	write_wrapper "$dir" "$link" \
-		"exec '${loaders[0]}' --library-path '$own:${own#"$dir"}' '$dir/$program' \"\$@\""
+		"${setting:+$setting }exec '${loaders[0]}' --library-path '$own:${own#"$dir"}' '$dir/$program' \"\$@\""
 }
 
 # wrap_with_python DIR PROGRAM LINK: Debian's python, because that is the one Debian's protobuf is for.
 wrap_with_python() {
 	write_wrapper "$1" "$3" \
 		"PYTHONPATH='$1/usr/lib/python3/dist-packages' exec /usr/bin/python3 '$1/$2' \"\$@\""
+}
+
+# wrap_for_machine PROGRAM LINK: runs this system's own PROGRAM, without breakpoints.
+wrap_for_machine() {
+	printf '#!/bin/sh\n%s exec %s "$@"\n' "$(without_breakpoints)" "$1" >"$2"
+	chmod 755 "$2"
 }
 
 write_wrapper() {
