@@ -74,6 +74,21 @@ func (d *Dir) Written(name string) (time.Time, error) {
 // none. The directory must be locked.
 func (d *Dir) RemoveManifest(n uint32) error { return d.remove(ManifestName(n)) }
 
+// RemoveSet removes the files of namespace number n, the JSON file first.
+func (d *Dir) RemoveSet(n uint32) error {
+	names, err := d.Holds(n)
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return removalRank(a, n) - removalRank(b, n) })
+	for _, name := range names {
+		if err := d.remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // RemoveImage removes the image of a kind and of number n. No error if there is
 // none. The directory must be locked.
 func (d *Dir) RemoveImage(kind string, n uint32) error { return d.remove(FileName(kind, n)) }

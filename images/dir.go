@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +22,7 @@ type Dir struct {
 	file    *os.File
 	path    string
 	created bool
+	lock    *os.File // nil unless it is locked
 }
 
 // OpenDir opens an images directory.
@@ -51,13 +51,13 @@ func MakeDir(path string) (*Dir, error) {
 // Path returns the path the directory was opened with.
 func (d *Dir) Path() string { return d.path }
 
-// Close closes the directory.
-func (d *Dir) Close() error { return d.file.Close() }
+// Close closes the directory, and unlocks it.
+func (d *Dir) Close() error { return errors.Join(d.unlock(), d.file.Close()) }
 
 // Abandon removes the directory if MakeDir made it, it is empty, and its path
 // still names it.
 func (d *Dir) Abandon() {
-	if !d.created {
+	if !d.created || d.unlock() != nil {
 		return
 	}
 	ours, err := d.file.Stat()
@@ -69,25 +69,6 @@ func (d *Dir) Abandon() {
 	}
 }
 
-// lockPatience is how long Lock waits. A guard that a killed ipc-cr was just
-// starting shares its parent's lock until its exec (flock(2)).
-const lockPatience = 500 * time.Millisecond
-
-// Lock keeps other ipc-cr processes from writing to the directory until Close.
-func (d *Dir) Lock() error {
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, unix.EWOULDBLOCK):
-			return fmt.Errorf("lock images directory %s: %w", d.path, err)
-		case time.Now().After(deadline):
-			return fmt.Errorf("images directory %s: another ipc-cr is writing to it: %w", d.path, err)
-		}
-	}
-}
-
 // Sweep removes the temporaries that a killed ipc-cr left. The directory must be
 // locked.
 func (d *Dir) Sweep() error {
@@ -96,7 +77,7 @@ func (d *Dir) Sweep() error {
 		return err
 	}
 	for _, name := range names {
-		if !strings.HasSuffix(name, tempSuffix) {
+		if !strings.HasSuffix(name, tempSuffix) || name == lockName {
 			continue
 		}
 		if err := unix.Unlinkat(d.fd(), name, 0); err != nil {

@@ -45,6 +45,12 @@ func fillUp(t *testing.T, limit string, old generation) {
 func saveInto(t *testing.T, path string, old, g generation) bool {
 	dir := must[*images.Dir](t)(images.OpenDir(path))
 	defer dir.Close()
+	if err := dir.Lock(); err != nil {
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("lock: %v, want ENOSPC", err)
+		}
+		return false
+	}
 	if old > 0 && old.save(dir, 1) != nil {
 		return false
 	}

@@ -266,12 +266,15 @@ func TestCommitFails(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("got %v, want an error that names %s", err, name)
 			}
+			dir.Close()
 			for _, left := range listing(t, dir.Path()) {
 				if strings.HasSuffix(left, "-tmp") {
 					t.Errorf("left: %s", left)
 				}
 			}
-			if got, err := load(dir, 1); err == nil {
+			again := must[*images.Dir](t)(images.OpenDir(dir.Path()))
+			defer again.Close()
+			if got, err := load(again, 1); err == nil {
 				t.Errorf("generation %d is accepted", got)
 			}
 		})

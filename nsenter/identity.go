@@ -69,6 +69,16 @@ var bootID = sync.OnceValues(func() (string, error) {
 	return strings.TrimSpace(string(text)), err
 })
 
+// ID returns the kernel's 64-bit id of the namespace, which is not reused until
+// reboot; 0 on kernels before 6.18, which give none. It needs no privilege.
+func (n *Namespace) ID() (uint64, error) {
+	id, err := kernelID(n.Fd())
+	if err != nil {
+		return 0, fmt.Errorf("id of %s: %w", n, err)
+	}
+	return id, nil
+}
+
 // kernelID wraps the ioctl NS_GET_ID of linux/nsfs.h, Linux 6.18. Kernels that
 // do not know it say ENOTTY.
 func kernelID(fd int) (uint64, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // CheckpointOptions says what to checkpoint and where to.
@@ -21,7 +22,13 @@ type CheckpointOptions struct {
 	Freeze    bool   // stop every task of the namespace for the copy
 	// Exempt reports processes that Freeze leaves alone, because they cannot use the
 	// objects meanwhile: those that CRIU has stopped, and CRIU. nil: none.
-	Exempt   func(pid int) bool
+	Exempt func(pid int) bool
+	// Urgent says that tasks stand still for this checkpoint already, as at CRIU's
+	// post-dump: what another process has is not waited for, but an error.
+	Urgent bool
+	// Turn says that the right to stop the tasks has been taken for this checkpoint,
+	// by another process.
+	Turn     bool
 	Force    bool   // replace images of that number
 	Method   Method // how to copy; the default is MethodAuto
 	Progress Progress
@@ -57,14 +64,20 @@ type CheckpointReport struct {
 // its tasks (ptrace(2)). A process that lives in the namespace need not enter it.
 func Checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, error) {
 	began := time.Now()
-	p := newPrelude()
+	openState := state.Existing
+	if opt.Freeze {
+		openState = state.Default
+	}
+	p := newPrelude(openState)
 	var report *CheckpointReport
 	go p.run(ctx)
-	defer p.wait()
 	err := opt.Namespace.Run(func() (err error) {
 		report, err = checkpoint(ctx, opt, p)
 		return err
 	})
+	if closeErr := p.close(); err == nil {
+		err = closeErr
+	}
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: %w", opt.Namespace, err)
 	}
@@ -108,6 +121,12 @@ func checkpointInto(ctx context.Context, dir *images.Dir, opt CheckpointOptions,
 	}
 	t.Walker = copying.walker
 	s := &snapshot{target: t, opt: opt, dir: dir, uid: int(uid), gid: int(gid), copying: copying}
+	if opt.Freeze {
+		s.locks = p.locks()
+	}
+	if opt.Urgent {
+		t.Limits.Hurry()
+	}
 	stop := t.watch(opt.Progress, s.total.Load)
 	err = s.take(ctx)
 	stop()

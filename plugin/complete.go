@@ -13,6 +13,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // CompleteOptions says which dump to complete.
@@ -62,11 +63,14 @@ const methodCRIU = "criu"
 // directory.
 func Complete(ctx context.Context, opt CompleteOptions) (*CompleteReport, error) {
 	began := time.Now()
-	p := newPrelude()
+	p := newPrelude(state.Existing)
 	c := &completion{opt: opt, prelude: p, report: &CompleteReport{Dir: opt.Dir}}
 	go p.run(ctx)
-	defer p.wait()
-	if err := opt.Namespace.Run(func() error { return c.run(ctx) }); err != nil {
+	err := opt.Namespace.Run(func() error { return c.run(ctx) })
+	if closeErr := p.close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
 		return nil, fmt.Errorf("complete the dump of %s in %s: %w", opt.Namespace, opt.Dir, err)
 	}
 	c.report.Warnings = append(p.recovered, c.report.Warnings...)

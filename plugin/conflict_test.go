@@ -128,7 +128,7 @@ func (c *conflictCase) after(outcome plugin.Action, other queue) []queue {
 func (c *conflictCase) dryRun(t *testing.T, ns *nsenter.Namespace, dir string, policy plugin.Policy) {
 	t.Helper()
 	report, err := plugin.Restore(t.Context(), plugin.RestoreOptions{
-		Kinds: kinds, Namespace: ns, Dir: dir, Number: images.Auto, OnConflict: policy, DryRun: true,
+		Kinds: kinds, Namespace: ns, Dir: dir, Number: images.Auto, OnConflict: policy, Existing: plugin.ExistingAdopt, DryRun: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -147,10 +147,10 @@ func (c *conflictCase) dryRun(t *testing.T, ns *nsenter.Namespace, dir string, p
 
 func (c *conflictCase) wantRefused(t *testing.T, err error, policy plugin.Policy) {
 	t.Helper()
-	wantFailure(t, err, c.image.name()+": "+c.says, "nothing was changed", "--on-conflict")
+	wantFailure(t, err, c.image.name()+": "+c.says, "nothing was changed")
 	var conflict *plugin.ConflictError
-	if !errors.As(err, &conflict) || len(conflict.Steps) != 1 {
-		t.Errorf("policy %d: %v, want a ConflictError with one step", policy, err)
+	if !errors.As(err, &conflict) || len(conflict.Steps) != 1 || conflict.Remedy != plugin.RemedyPolicy {
+		t.Errorf("policy %d: %v, want a ConflictError with one step, that the policy decides about", policy, err)
 	}
 }
 
@@ -194,7 +194,7 @@ func TestSeveralConflicts(t *testing.T) {
 	was := stateOf(t, ns)
 	dir := saved(t, aQueue(4, 0x44), aQueue(5, 0x55), aQueue(7, 0x77))
 	_, err := tryLoad(t, ns, dir, plugin.Fail)
-	wantFailure(t, err, "queue 5 (key 0x55)", "(and 1 more conflicts)")
+	wantFailure(t, err, "queue 5 (key 0x55)", "queue 7 (key 0x77)")
 	wantSame(t, ns, was)
 	report := load(t, ns, dir, plugin.Replace)
 	if !slices.ContainsFunc(report.Warnings, func(w string) bool {

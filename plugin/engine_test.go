@@ -43,7 +43,7 @@ func load(t testing.TB, ns *nsenter.Namespace, dir string, policy plugin.Policy)
 
 func tryLoad(t testing.TB, ns *nsenter.Namespace, dir string, policy plugin.Policy) (*plugin.RestoreReport, error) {
 	return plugin.Restore(t.Context(), plugin.RestoreOptions{
-		Kinds: kinds, Namespace: ns, Dir: dir, Number: images.Auto, OnConflict: policy,
+		Kinds: kinds, Namespace: ns, Dir: dir, Number: images.Auto, OnConflict: policy, Existing: plugin.ExistingAdopt,
 	})
 }
 

@@ -14,64 +14,149 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/beside"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/restoring"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
-// lockWait is how long another process that stops the tasks is waited for: the
-// hook does while CRIU copies.
+// lockWait is how long another process that stops the tasks is waited for.
 const lockWait = time.Minute
+
+// frozenLimit is how long the tasks of a namespace are stopped at most.
+const frozenLimit = 10 * time.Second
 
 // hold is the tasks of a namespace, stopped. A nil hold holds nobody.
 type hold struct {
-	lock  *freeze.Lock
+	lock  *freeze.Lock // nil where somebody else has it for us
 	tasks *freeze.Stopped
-	// spares tells who runs on and uses no objects.
-	spares func(pid int) bool
-	since  time.Time
-	still  *atomic.Bool // true while they are stopped
+	// uses reports whether a process may use the objects if it is not held.
+	uses  func(pid int) bool
+	began time.Time    // when it was begun to stop them
+	since time.Time    // when the first one was
+	still *atomic.Bool // true while they are stopped
 
 	once sync.Once // for release, and what it found:
 	took time.Duration
 	err  error
 }
 
-// lock waits for the right to stop the tasks, while they run.
-func (t *target) lock(ctx context.Context) (*freeze.Lock, error) {
-	lock, err := freeze.TakeLock(ctx, t.ns.Fd(), lockWait)
-	if err != nil {
-		return nil, fmt.Errorf("stop the tasks of %s: %w", t.ns, err)
-	}
-	return lock, nil
+// holding says how the tasks of a namespace are to be stopped.
+type holding struct {
+	exempt func(pid int) bool // the caller's
+	dir    *state.Dir         // for the lock, nil without
+	locked bool               // another process has the lock for us
+	wait   time.Duration      // for the lock, and for tasks that CRIU is making
 }
 
-// stop stops every task of the target's namespace, except what exempt reports.
-// The lock is released with them, or on an error.
-func (t *target) stop(ctx context.Context, lock *freeze.Lock, exempt func(pid int) bool) (*hold, error) {
-	h := &hold{lock: lock, since: time.Now(), still: &t.still}
+// freeze waits, while all tasks run, for the right to stop them, and stops every
+// task of the namespace but those that need not be.
+func (t *target) freeze(ctx context.Context, h holding) (*hold, error) {
+	making := restoring.In(h.dir)
+	if err := t.awaitRestored(ctx, making, h.wait); err != nil {
+		return nil, err
+	}
+	var lock *freeze.Lock
+	if !h.locked {
+		var err error
+		if lock, err = freeze.TakeLock(ctx, h.dir, t.ns, h.wait); err != nil {
+			return nil, fmt.Errorf("stop the tasks of %s: %w", t.ns, err)
+		}
+	}
+	var held *hold
+	var err error
+	if h.dir != nil && t.Limits.GuardPID() == 0 {
+		err = guard.Await(ctx, t.ns, h.dir, h.wait)
+	}
+	if err == nil {
+		held, err = t.stop(ctx, lock, h.exempt, making)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	t.Limits.Hurry()
+	return held, nil
+}
+
+// awaitRestored waits for tasks that CRIU is restoring into the namespace and that
+// are about to run: they cannot be stopped before they do. Others of a restore
+// wait for their turn at this namespace themselves, and are spared.
+func (t *target) awaitRestored(ctx context.Context, making *restoring.Runs, wait time.Duration) error {
+	for deadline := time.Now().Add(wait); ; {
+		run, found, err := t.aboutToRun(making)
+		if err != nil || !found {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("stop the tasks of %s: CRIU, %s, is restoring some of them, still after %v: try again when it has ended", t.ns, run.CRIU, wait)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for CRIU, %s, which is restoring tasks in %s: %w", run.CRIU, t.ns, context.Cause(ctx))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// aboutToRun finds a task of the namespace that CRIU is making, and whose objects
+// are restored.
+func (t *target) aboutToRun(making *restoring.Runs) (run restoring.Run, found bool, err error) {
+	if !making.Any() {
+		return run, false, nil
+	}
+	tasks, _, err := nsenter.Tasks(t.ns)
+	for _, task := range tasks {
+		if run, found = making.Making(task.PID); found && run.Answered {
+			return run, true, nil
+		}
+	}
+	return run, false, err
+}
+
+// stop stops every task of the target's namespace, except those that are spared.
+func (t *target) stop(ctx context.Context, lock *freeze.Lock, exempt func(pid int) bool, making *restoring.Runs) (*hold, error) {
+	idle := t.idle(exempt)
+	spared := func(pid int) bool {
+		if idle(pid) {
+			return true
+		}
+		_, made := making.Making(pid)
+		return made
+	}
+	now := time.Now()
+	h := &hold{lock: lock, began: now, since: now, still: &t.still, uses: func(pid int) bool { return !idle(pid) }}
 	h.still.Store(true)
-	h.spares = t.spares(exempt)
-	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{Exempt: h.spares})
+	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{Exempt: spared, Limit: frozenLimit})
 	if err != nil {
 		h.still.Store(false)
-		return nil, errors.Join(err, lock.Release())
+		return nil, err
 	}
 	h.tasks = tasks
 	if since := tasks.Report().Since; !since.IsZero() {
 		h.since = since
 	}
-	if n := tasks.Report().Unreadable; n > 0 && !mayTrace() {
-		err := fmt.Errorf("stop the tasks of %s: %d tasks cannot be looked at and may live in it: needs CAP_SYS_PTRACE: %w", t.ns, n, unix.EPERM)
+	if err := t.seesAll(tasks.Report().Unreadable); err != nil {
+		h.lock = nil // it is the caller's, on an error
 		return nil, errors.Join(err, h.release())
 	}
 	return h, nil
 }
 
-// spares adds to those whom the caller exempts.
-func (t *target) spares(exempt func(pid int) bool) func(pid int) bool {
+// idle returns what reports the processes that use no object: those that the
+// caller exempts, and ours.
+func (t *target) idle(exempt func(pid int) bool) func(pid int) bool {
 	var criu beside.Family
 	return func(pid int) bool {
 		return pid == t.Limits.GuardPID() || exempt != nil && exempt(pid) || criu.Has(pid)
 	}
+}
+
+// seesAll refuses where tasks cannot be looked at because of a missing right.
+func (t *target) seesAll(unreadable int) error {
+	if unreadable == 0 || mayTrace() {
+		return nil
+	}
+	return fmt.Errorf("stop the tasks of %s: %d tasks cannot be looked at and may live in it: needs CAP_SYS_PTRACE: %w", t.ns, unreadable, unix.EPERM)
 }
 
 // mayTrace tells whether the tasks that cannot be looked at are those of other
@@ -79,6 +164,28 @@ func (t *target) spares(exempt func(pid int) bool) func(pid int) bool {
 func mayTrace() bool {
 	held, err := linux.Capabilities()
 	return err == nil && held&(1<<unix.CAP_SYS_PTRACE) != 0
+}
+
+// bound returns a context that ends when the tasks have been stopped for as long
+// as they may, with an error that says what took too long. They are let go then,
+// whatever the caller is doing: one that sleeps in a system call, on a file system
+// that does not answer, does not look at a context. end is to be called when
+// nothing needs the tasks to be stopped any more; its error is that of the
+// context, if it had ended. Where nobody is held nothing ends.
+func (h *hold) bound(ctx context.Context, what string) (bounded context.Context, end func() error) {
+	if h == nil || h.tasks.Report().Tasks == 0 {
+		return ctx, func() error { return nil }
+	}
+	cause := fmt.Errorf("the tasks stood still for %v, which is the limit: %s", frozenLimit, what)
+	bounded, cancel := context.WithDeadlineCause(ctx, h.began.Add(frozenLimit), cause)
+	stop := context.AfterFunc(bounded, func() { _ = h.release() })
+	return bounded, func() error {
+		defer cancel()
+		if stop() {
+			return nil
+		}
+		return context.Cause(bounded)
+	}
 }
 
 // release lets the tasks go, once. It may be called from several goroutines.
@@ -110,7 +217,7 @@ const (
 // doubt tells how sure it is that nobody runs.
 func (h *hold) doubt() doubt {
 	r := h.tasks.Report()
-	mayRun := func(t freeze.Task) bool { return !h.spares(t.PID) }
+	mayRun := func(t freeze.Task) bool { return h.uses(t.PID) }
 	switch {
 	case r.Unseen, slices.ContainsFunc(h.loose(), mayRun):
 		return unstopped

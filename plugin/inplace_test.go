@@ -30,7 +30,8 @@ func (s *story) goesOn(dir string, is bool) {
 	}
 }
 
-// The container was stopped: what its neighbours did since must not be undone.
+// The container was stopped: what its neighbours did since must not be undone,
+// unless that is wanted.
 func TestInPlaceStopped(t *testing.T) {
 	for _, noted := range []bool{false, true} {
 		s := newInPlace(t, steady, changes, goes)
@@ -41,10 +42,15 @@ func TestInPlaceStopped(t *testing.T) {
 		}
 		do(t, s, takeOne(steady.ID), removeIfThere(changes.ID), sendOne(goes.ID, "x"))
 		was := stateOf(t, s.target)
-		for range 2 {
-			s.restore(dir, actions{plugin.ActionLeave: 3}, inPlace(plugin.InPlaceRollback))
+		for _, keep := range []plugin.InPlace{"", plugin.InPlaceKeep, ""} {
+			s.restore(dir, actions{plugin.ActionLeave: 3}, inPlace(keep))
 			wantSame(t, s.target, was)
 		}
+		_, err := s.try(dir, inPlace(plugin.InPlaceRefuse))
+		wantFailure(t, err, "queue 1 (key 0x11): differs in number of messages", "queue 2 (key 0x22): is not there any more", "queue 3 (key 0x33): differs in number of messages")
+		wantSame(t, s.target, was)
+		s.restore(dir, actions{plugin.ActionReplace: 2, plugin.ActionMake: 1}, inPlace(plugin.InPlaceRollback))
+		wantQueues(t, s.target, steady, changes, goes)
 	}
 }
 
@@ -68,7 +74,7 @@ func TestInPlaceLeftRunning(t *testing.T) {
 			s.goesOn(dir, true)
 			s.restore(dir, actions{plugin.ActionKeep: 2}) // unchanged
 			do(t, s, c.does)
-			s.refused(dir, c.says, dir, created(t, dir), "its container went on", "in_place")
+			s.conflicts(plugin.RemedyInPlace, dir, c.says, dir, created(t, dir), "its container went on")
 			was := stateOf(t, s.target)
 			s.restore(dir, actions{plugin.ActionKeep: 1, plugin.ActionLeave: 1}, inPlace(plugin.InPlaceKeep))
 			wantSame(t, s.target, was)

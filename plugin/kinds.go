@@ -32,6 +32,7 @@ const (
 	ActionKeep     = kind.Keep
 	ActionAdopt    = kind.Adopted
 	ActionReplace  = kind.Replaced
+	ActionFill     = kind.Filled
 	ActionLeave    = kind.Leave
 	ActionRemove   = kind.Remove
 	ActionConflict = kind.Conflict

@@ -90,6 +90,12 @@ func (p *meddlerPlan) Needs() kind.Needs                        { return nil }
 func (p *meddlerPlan) Strangers() int                           { return 0 }
 func (p *meddlerPlan) Objects() []kept.Object                   { return nil }
 func (p *meddlerPlan) Undo(kernel.Kernel) error                 { return nil }
+func (p *meddlerPlan) Absent() []string                         { return nil }
+func (p *meddlerPlan) Removes() bool                            { return false }
+
+func (p *meddlerPlan) Save(context.Context, *kind.Target, kernel.Kernel, *images.Stage) (images.Details, error) {
+	return nil, nil
+}
 
 func (p *meddlerPlan) May(kernel.Kernel, kind.Situation) error { return nil }
 

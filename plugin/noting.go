@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
@@ -17,7 +18,7 @@ func (p *past) keeps(makes bool) bool {
 
 // changing tells whether anything is to be made or removed.
 func (r *restore) changing() bool {
-	return r.any(ActionMake, ActionRemake, ActionReplace, ActionRemove)
+	return r.any(ActionMake, ActionRemake, ActionReplace, ActionFill, ActionRemove)
 }
 
 // any tells whether one of the actions is taken, without naming the objects:
@@ -86,18 +87,43 @@ func (r *restore) seals() error {
 	return r.note()
 }
 
-// unnote takes back what begin noted. Where objects were removed to make others,
-// it stays: a later run has to make those.
-func (r *restore) unnote() error {
+// unnote takes back what begin noted. Where objects were removed that are not
+// there again, it stays: a later run has to make those.
+func (r *restore) unnote(lost bool) error {
 	if r.past == nil || !r.past.keep || !r.past.wrote {
 		return nil
 	}
-	if r.any(ActionRemake, ActionReplace) {
+	if lost || r.any(ActionRemake) {
 		r.past.record.Source(r.past.from).Pending.Sealing = false
 		return r.note()
 	}
 	r.past.record.Restore(r.past.from, r.past.undone)
 	return r.note()
+}
+
+// renew takes in what was left in objects that were made again when others could
+// not be made in their place. They are as an earlier restore left them only where
+// nobody had used them since, which is what a later checkpoint wants of those that
+// it replaces.
+func (p *past) renew(name string, again []record.Object) {
+	if p == nil || p.undone == nil {
+		return
+	}
+	made := record.ByName(again)
+	objects := maps.Clone(p.undone.Objects)
+	objects[name] = slices.Clone(objects[name])
+	for i := range objects[name] {
+		o := &objects[name][i]
+		a := made[o.Name]
+		switch {
+		case a == nil || a.Left == nil:
+		case p.rule == later && a.Same(o):
+			o.Left = a.Left
+		default:
+			o.Left = nil
+		}
+	}
+	p.undone.Objects = objects
 }
 
 // done notes what was restored.
@@ -106,7 +132,7 @@ func (r *restore) done() error {
 		return nil
 	}
 	source := r.past.record.AddSource(r.past.from)
-	*source = record.Source{Namespace: r.past.from, Snapshot: r.past.now, Objects: record.Objects{}}
+	*source = record.Source{Namespace: r.past.from, Snapshot: r.past.now, Objects: record.Objects{}, Ran: source.Ran}
 	for i, plan := range r.plans {
 		name := r.opt.Kinds[i].Name()
 		objects := plan.Objects()

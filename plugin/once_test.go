@@ -122,7 +122,7 @@ func TestLater(t *testing.T) {
 			if c.says == "" {
 				s.restore(later, c.action)
 			} else {
-				s.refused(later, c.says, earlier, later, created(t, earlier), `later = "keep"`)
+				s.conflicts(plugin.RemedyLater, later, c.says, earlier, later, created(t, earlier))
 				s.restore(later, c.action, laterKeep)
 			}
 			wantQueues(t, s.target, c.after...)
@@ -195,7 +195,8 @@ func TestAdoptWithoutManifest(t *testing.T) {
 	withoutManifest(t, dir)
 	s.restore(dir, actions{plugin.ActionMake: 2})
 	do(t, s, takeOne(steady.ID), removeIfThere(changes.ID))
-	report := s.restore(dir, actions{plugin.ActionAdopt: 1, plugin.ActionMake: 1})
+	s.conflicts(plugin.RemedyExisting, dir, "queue 1 (key 0x11): exists and differs in number of messages")
+	report := s.restore(dir, actions{plugin.ActionAdopt: 1, plugin.ActionMake: 1}, existingAdopt)
 	if len(report.Warnings) != 1 || report.Recorded != "" || len(s.recordFiles()) != 0 {
 		t.Errorf("report %+v, records %q", report, s.recordFiles())
 	}

@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"slices"
+
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
 )
@@ -9,7 +11,16 @@ import (
 // is not bound by the record.
 func (r *restore) wanted(name string, image kind.Image) kind.Wanted {
 	w := kind.Wanted{Policy: r.opt.OnConflict, Record: r.past != nil && !r.opt.DryRun}
-	if r.past == nil || r.opt.OnConflict != Adopt {
+	if r.opt.OnConflict != Adopt {
+		return w
+	}
+	// In the host's namespace somebody may be waiting for messages in the kernel.
+	w.Fill = !r.host
+	// A chosen object that is where it was checkpointed is that very object.
+	if r.opt.Existing != ExistingAdopt && !(r.opt.Selected && r.past != nil && r.past.within) {
+		w.Policy = Fail
+	}
+	if r.past == nil {
 		return w
 	}
 	if r.past.rule == rollback {
@@ -30,6 +41,9 @@ func (p *past) orders(name string, image []record.Object) (orders, gone []kind.O
 	orders = make([]kind.Order, len(image))
 	for i := range image {
 		orders[i] = p.order(p.carried[name][image[i].Name], &image[i])
+		if p.rule == again {
+			orders[i] = p.rest(name, &image[i])
+		}
 		orders[i].Begun = begun[image[i].Name]
 		orders[i].Missing = p.begun != nil && !p.begun.Sealing
 	}
@@ -65,6 +79,14 @@ func (p *past) order(was, now *record.Object) kind.Order {
 		return p.difference(was, now)
 	}
 	return kind.Order{}
+}
+
+// rest wants an object not to have been used since the checkpoint was restored.
+func (p *past) rest(name string, now *record.Object) kind.Order {
+	return kind.Order{
+		Do: kind.Rest, Was: p.carried[name][now.Name],
+		Since: p.ran.Second, Absent: slices.Contains(p.ran.Absent[name], now.Name),
+	}
 }
 
 // difference is what changed from one checkpoint to a later one.

@@ -4,51 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
-)
-
-// RecordUse says what a restore does where it cannot keep the record of what was
-// restored into the namespace (/run/ipc-cr).
-type RecordUse int
-
-// RecordOptional goes on without a record, silently where there is no place for
-// one, as in a user namespace. RecordWanted goes on with a warning.
-// RecordRequired fails before anything is made: for a namespace that several
-// restores share.
-const (
-	RecordOptional RecordUse = iota
-	RecordWanted
-	RecordRequired
-)
-
-// InPlace says what Adopt does with a checkpoint of the very namespace whose
-// container was left running, if an object has changed since: its own later work
-// cannot be told from its neighbours'.
-type InPlace string
-
-// The zero InPlace is InPlaceRefuse. InPlaceKeep leaves alone what has changed,
-// InPlaceRollback makes it as the checkpoint has it.
-const (
-	InPlaceRefuse   InPlace = "refuse"
-	InPlaceKeep     InPlace = "keep"
-	InPlaceRollback InPlace = "rollback"
-)
-
-// Later says what Adopt does with a checkpoint that is later than the one that was
-// restored before, if an object that differs between the two has been used since.
-type Later string
-
-// The zero Later is LaterRefuse. LaterKeep leaves such an object alone.
-const (
-	LaterRefuse Later = "refuse"
-	LaterKeep   Later = "keep"
 )
 
 // rule is what the record says about the image as a whole.
@@ -60,8 +20,9 @@ const (
 	older                // a later one was restored before
 	later                // an earlier one was restored before
 	stopped              // of this very namespace, nobody of the container runs
-	running              // of this very namespace, and its container went on
-	rollback             // the same, and the person wants it back
+	running              // of this very namespace, and what changed since is in doubt
+	rollback             // what is there gives way to the image
+	again                // it was restored before, and its container ran
 )
 
 // past is what the record tells a restore, and what the restore tells it.
@@ -71,10 +32,12 @@ type past struct {
 	from   nsenter.Identity // the source, as the image claims it
 	now    record.Snapshot
 	rule   rule
+	within bool // the source is the namespace itself
 
 	before  record.Snapshot // restored last
 	objects record.Objects  // of it
 	begun   *record.Pending // what an interrupted restore was about
+	ran     *record.Ran     // an earlier restore of this checkpoint, nil for none
 	undone  *record.Source  // the source before this run, nil for none
 	keep    bool            // this run goes into the record
 	wrote   bool            // and is in it, as pending
@@ -173,13 +136,15 @@ func (p *past) judge(target nsenter.Identity) {
 		p.undone = &before
 		p.fold(source)
 		p.before, p.objects, p.begun = source.Snapshot, source.Objects, source.Pending
+		p.ran = source.RanAfter(p.now.Boottime)
 	}
 	p.carried = map[string]map[string]*record.Object{}
 	for name, objects := range p.objects {
 		p.carried[name] = record.ByName(objects)
 	}
+	p.within = p.from.Same(target)
 	if p.options.OnConflict == Adopt {
-		p.rule = p.ruleFor(p.from.Same(target))
+		p.rule = p.ruleFor(p.within)
 	}
 }
 
@@ -222,10 +187,14 @@ func (p *past) ruleFor(inPlace bool) rule {
 	switch {
 	case p.begun != nil && p.before.Boottime == p.now.Boottime:
 		return same // to be completed
+	case p.ran != nil && p.options.Again == AgainRollback:
+		return rollback
+	case p.ran != nil && p.options.Again != AgainKeep:
+		return again
+	case inPlace && p.options.InPlace == InPlaceRollback && p.ran == nil:
+		return rollback
 	case inPlace && !p.record.WasLeftRunning(p.now.Boottime):
 		return p.ruleForStopped()
-	case inPlace && p.options.InPlace == InPlaceRollback:
-		return rollback
 	case inPlace:
 		return running
 	case p.before.Boottime == 0:
@@ -242,6 +211,8 @@ func (p *past) ruleFor(inPlace bool) rule {
 // there says nothing about chosen objects: this one was taken after it.
 func (p *past) ruleForStopped() rule {
 	switch {
+	case !p.options.Selected && p.options.InPlace == InPlaceRefuse:
+		return running // a word of its own
 	case !p.options.Selected:
 		return stopped
 	case p.now.Boottime == p.before.Boottime:
@@ -268,64 +239,19 @@ func (p *past) said() string {
 		if p.begun != nil {
 			return "a restore of " + p.now.String() + " was interrupted: it is completed"
 		}
-		return p.before.String() + " was restored before: nothing is made"
+		return p.now.String() + " was restored before: nothing is made"
 	case older:
 		return p.before.String() + ", a later one, was restored before: nothing is made"
 	case later:
 		return p.before.String() + " was restored before: the difference is made"
 	case stopped:
 		return "the checkpoint is of this very namespace, whose objects are still there: nothing is made"
-	case running, rollback:
-		return "the checkpoint is of this very namespace, and its container went on"
+	case running:
+		return "the checkpoint is of this very namespace: what has changed since is not to be lost"
+	case rollback:
+		return "what has changed since is made as the checkpoint has it"
+	case again:
+		return p.now.String() + " was restored before, and its container ran"
 	}
 	return ""
-}
-
-// remedy is what a person can do about conflicts.
-func (p *past) remedy() string {
-	switch {
-	case p == nil:
-	case p.rule == later:
-		return `--on-conflict replace, or later = "keep" in the hook's configuration, decides otherwise`
-	case p.rule == running:
-		return `--on-conflict replace, or in_place = "keep" or "rollback" in the hook's configuration, decides otherwise`
-	}
-	return "--on-conflict adopt or replace decides otherwise"
-}
-
-// Checkpointed is a checkpoint that was taken of a namespace, for
-// NoteCheckpoint.
-type Checkpointed struct {
-	Namespace   images.Source // as the JSON file has it
-	Boottime    int64         // CLOCK_BOOTTIME in ns, as the JSON file has it
-	Created     time.Time
-	Dir         string // images directory, for messages
-	LeftRunning bool   // the container went on after it
-}
-
-// NoteCheckpoint notes in the record of a namespace what became of a container
-// after its checkpoint. A restore in place with Adopt asks for it: without a note,
-// the container counts as stopped. It needs the state directory (/run/ipc-cr) and
-// waits up to a minute for a restore that is under way; a damaged record is
-// an error.
-func NoteCheckpoint(ctx context.Context, c Checkpointed) error {
-	dir, err := state.Default()
-	if err != nil {
-		return fmt.Errorf("note the checkpoint in %s: %w", c.Dir, err)
-	}
-	return errors.Join(noteCheckpoint(ctx, dir, c), dir.Close())
-}
-
-func noteCheckpoint(ctx context.Context, dir *state.Dir, c Checkpointed) error {
-	if c.Boottime <= 0 || c.Namespace.BootID == "" {
-		return fmt.Errorf("note the checkpoint in %s: without a time or a namespace: %w", c.Dir, unix.EINVAL)
-	}
-	err := record.Note(ctx, dir, identity(c.Namespace), record.Taken{
-		Snapshot:    record.Snapshot{Boottime: c.Boottime, Created: c.Created, Dir: c.Dir},
-		LeftRunning: c.LeftRunning,
-	})
-	if err != nil {
-		return fmt.Errorf("note the checkpoint in %s: %w", c.Dir, err)
-	}
-	return nil
 }

@@ -20,26 +20,21 @@ type prelude struct {
 	done      chan struct{}
 	recovered []string
 
-	// For a restore, which keeps a record in the state directory:
 	openState func() (*state.Dir, error)
-	dir       *state.Dir
+	dir       *state.Dir // nil without one, until close
 	dirErr    error
 }
 
-func newPrelude() *prelude { return &prelude{done: make(chan struct{})} }
+// newPrelude is told how to open the state directory: state.Existing, or
+// state.Default where something is going to be written there.
+func newPrelude(openState func() (*state.Dir, error)) *prelude {
+	return &prelude{done: make(chan struct{}), openState: openState}
+}
 
 func (p *prelude) run(ctx context.Context) {
 	defer close(p.done)
-	if p.openState != nil {
-		p.dir, p.dirErr = p.openState()
-		p.recovered = recoverState(ctx, p.dir, p.dirErr)
-		return
-	}
-	dir, err := state.Existing()
-	p.recovered = recoverState(ctx, dir, err)
-	if err == nil {
-		_ = dir.Close()
-	}
+	p.dir, p.dirErr = p.openState()
+	p.recovered = recoverState(ctx, p.dir, p.dirErr)
 }
 
 // recoverState puts right what the dead left in the state directory, if there is
@@ -57,13 +52,25 @@ func recoverState(ctx context.Context, dir *state.Dir, err error) []string {
 	}
 	guards := guard.Recover(ctx, dir, names)
 	wardens := warden.Recover(ctx, dir, names)
-	return slices.Concat(guards.Done, guards.Warnings, wardens.Done, wardens.Warnings)
+	removed := recoverSaved(dir, names)
+	return slices.Concat(guards.Done, guards.Warnings, wardens.Done, wardens.Warnings, removed.Warnings)
 }
 
 // state returns the state directory.
 func (p *prelude) state() (*state.Dir, error) {
 	<-p.done
 	return p.dir, p.dirErr
+}
+
+// locks returns the state directory as the place of locks, and of what has to
+// outlive a killed ipc-cr; nil where there is none that can be used, of which state
+// tells.
+func (p *prelude) locks() *state.Dir {
+	dir, err := p.state()
+	if err != nil {
+		return nil
+	}
+	return dir
 }
 
 // sweep removes the records of dead namespaces, beside the operation.
@@ -74,6 +81,7 @@ func (p *prelude) sweep() {
 }
 
 func (p *prelude) close() error {
+	p.wait()
 	if p.dir == nil {
 		return nil
 	}

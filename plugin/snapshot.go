@@ -11,13 +11,11 @@ import (
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // attempts is how often a namespace that is in use is copied.
 const attempts = 5
-
-// frozenLimit is how long tasks are stopped for a checkpoint at most.
-const frozenLimit = 10 * time.Second
 
 // snapshot is a consistent copy of a namespace in the making.
 type snapshot struct {
@@ -26,6 +24,7 @@ type snapshot struct {
 	dir      *images.Dir
 	uid, gid int
 	copying  *copying
+	locks    *state.Dir // where the right to stop tasks is taken, nil without
 	held     *hold
 	total    atomic.Int64 // messages to copy
 
@@ -48,24 +47,19 @@ func (s *snapshot) take(ctx context.Context) error {
 	if !s.opt.Freeze {
 		return s.untilQuiet(ctx, unstopped)
 	}
-	lock, err := s.lock(ctx)
-	if err != nil {
-		return err
+	h := holding{exempt: s.opt.Exempt, dir: s.locks, locked: s.opt.Turn, wait: lockWait}
+	if s.opt.Urgent {
+		h.wait = 0
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, frozenLimit,
-		fmt.Errorf("the tasks stood still for %v, which is the limit: the copy takes too long for --freeze", frozenLimit))
-	defer cancel()
-	held, err := s.stop(ctx, lock, s.opt.Exempt)
+	held, err := s.freeze(ctx, h)
 	if err != nil {
 		return err
 	}
 	s.held = held
-	// Who sleeps in a system call, on a file system that does not answer, does not
-	// look at ctx.
-	keep := context.AfterFunc(ctx, func() { _ = held.release() })
+	ctx, end := held.bound(ctx, "the copy takes too long for --freeze")
 	err = s.untilQuiet(ctx, held.doubt())
-	if !keep() && err == nil {
-		err = context.Cause(ctx) // they may have run before the copy was complete
+	if over := end(); err == nil {
+		err = over // they may have run before the copy was complete
 	}
 	return errors.Join(err, held.release())
 }
@@ -136,6 +130,9 @@ func (s *snapshot) remedy() string {
 		return "stop its users (the host's tasks are never frozen)"
 	case s.held == nil:
 		return "stop its users, or use --freeze"
+	}
+	if loose := s.held.report().Loose; len(loose) > 0 {
+		return "stop its users: they are not among the tasks that stood still, as is " + loose[0]
 	}
 	if n := s.held.tasks.Report().Unreadable; n > 0 {
 		return fmt.Sprintf("stop its users: they are not among the tasks that stood still (%d tasks cannot be looked at: needs CAP_SYS_PTRACE over them)", n)

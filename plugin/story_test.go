@@ -1,6 +1,7 @@
 package plugin_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -74,6 +75,20 @@ func (s *story) refused(dir string, words ...string) {
 	wantFailure(s.t, err, words...)
 	wantSame(s.t, s.target, was)
 }
+
+// conflicts is refused for conflicts about which that choice decides.
+func (s *story) conflicts(remedy plugin.Remedy, dir string, words ...string) {
+	s.t.Helper()
+	was := stateOf(s.t, s.target)
+	_, err := s.try(dir)
+	wantFailure(s.t, err, words...)
+	if c, is := errors.AsType[*plugin.ConflictError](err); !is || c.Remedy != remedy {
+		s.t.Errorf("%v: %+v, want the remedy %q", err, c, remedy)
+	}
+	wantSame(s.t, s.target, was)
+}
+
+func existingAdopt(o *plugin.RestoreOptions) { o.Existing = plugin.ExistingAdopt }
 
 func laterKeep(o *plugin.RestoreOptions) { o.Later = plugin.LaterKeep }
 

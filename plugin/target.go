@@ -71,11 +71,7 @@ func sourceOf(ns *nsenter.Namespace, identify identifier) (images.Source, error)
 	if err != nil {
 		return images.Source{}, err
 	}
-	s := images.Source{BootID: id.BootID, ID: id.ID, Inode: id.Inode}
-	for _, task := range id.Tasks {
-		s.Tasks = append(s.Tasks, images.SourceTask{PID: task.PID, Start: task.Start})
-	}
-	return s, nil
+	return sourceFrom(id), nil
 }
 
 // others tells of objects in the namespace that no kind carries.

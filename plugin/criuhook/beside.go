@@ -56,6 +56,7 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	family.warden = r.wardenPID()
 	report, err := infront.Save(ctx, plugin.CheckpointOptions{
 		Method: plugin.Method(r.config.Method), Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has,
+		Urgent: true, Turn: family.warden != 0, // which has it since pre-dump
 	})
 	if err != nil {
 		return err

@@ -4,16 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/plugin/internal/restoring"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
-
-// keptPrefix begins the names of the files in the state directory that tell what
-// an action came to.
-const keptPrefix = "hook-"
 
 // kept is what is remembered of an action until CRIU has ended: its answer, and
 // what a later action wants to know.
@@ -39,24 +35,12 @@ func (k *kept) err() error {
 	return errors.New(k.Error)
 }
 
-func keptName(criu state.Process, action string) string {
-	return fmt.Sprintf("%s%d-%d-%d-%s", keptPrefix, criu.PIDNamespace, criu.PID, criu.Start, action)
-}
-
-// keptOf returns whose file a name is.
-func keptOf(name string) (criu state.Process, ok bool) {
-	rest, ours := strings.CutPrefix(name, keptPrefix)
-	var action string
-	_, err := fmt.Sscanf(rest, "%d-%d-%d-%s", &criu.PIDNamespace, &criu.PID, &criu.Start, &action)
-	return criu, ours && err == nil && keptName(criu, action) == name
-}
-
 // recall returns what is remembered of an action of this CRIU run.
 func (r *run) recall(action string) (k kept, found bool, err error) {
 	if r.state == nil {
 		return k, false, nil
 	}
-	content, err := r.state.Read(keptName(r.CRIU, action))
+	content, err := r.state.Read(restoring.AnswerName(r.CRIU, action))
 	if errors.Is(err, unix.ENOENT) {
 		return k, false, nil
 	}
@@ -64,7 +48,7 @@ func (r *run) recall(action string) (k kept, found bool, err error) {
 		return k, false, err
 	}
 	if err := json.Unmarshal(content, &k); err != nil {
-		return k, false, fmt.Errorf("%s: %w", r.state.Join(keptName(r.CRIU, action)), err)
+		return k, false, fmt.Errorf("%s: %w", r.state.Join(restoring.AnswerName(r.CRIU, action)), err)
 	}
 	device, inode, err := r.directory()
 	return k, k.Device == device && k.Inode == inode, err
@@ -87,7 +71,7 @@ func (r *run) remember(answer error) error {
 	if err != nil {
 		return err
 	}
-	return r.state.Replace(keptName(r.CRIU, r.Action), content)
+	return r.state.Replace(restoring.AnswerName(r.CRIU, r.Action), content)
 }
 
 // directory tells the images directory from others.
@@ -102,7 +86,7 @@ func (r *run) directory() (device, inode uint64, err error) {
 // sweep removes what is remembered, under these names, of CRIUs that have ended.
 func sweep(dir *state.Dir, names []string) {
 	for _, name := range names {
-		criu, ok := keptOf(name)
+		criu, _, ok := restoring.ParseAnswerName(name)
 		if ok && !criu.Foreign() && !criu.Alive() {
 			_ = dir.Remove(name) // by the next run, if not by this one
 		}

@@ -82,6 +82,9 @@ func (p *plan) Steps(func(kind.Action) bool) []kind.Step { return nil }
 // Objects implements kind.Plan.
 func (p *plan) Objects() []record.Object { return nil }
 
+// Absent implements kind.Plan.
+func (p *plan) Absent() []string { return nil }
+
 // Needs implements kind.Plan.
 func (p *plan) Needs() kind.Needs { return nil }
 
@@ -115,6 +118,18 @@ func (p *plan) Begin(k kernel.Kernel, t *kind.Target, s kind.Situation) error {
 		}
 	}
 	return nil
+}
+
+// Removes implements kind.Plan: there are no objects.
+func (p *plan) Removes() bool { return false }
+
+// Save implements kind.Plan: no image is complete without the limits.
+func (p *plan) Save(ctx context.Context, t *kind.Target, k kernel.Kernel, stage *images.Stage) (images.Details, error) {
+	now, err := read(k)
+	if err != nil {
+		return nil, err
+	}
+	return now.Copy(ctx, t, k, stage)
 }
 
 // Make implements kind.Plan.

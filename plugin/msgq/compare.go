@@ -47,6 +47,33 @@ type comparer struct {
 	target *kind.Target
 	source *source
 	buf    []byte
+	sample sample
+	walk   kernel.Walk // nil until it is needed
+
+	second int64 // from before the queues were looked at
+	seen   map[int32]sighting
+}
+
+// sighting is a live queue that was compared, and what came out. To compare it
+// again, with all of its users stopped, is spared if nobody has used it since.
+type sighting struct {
+	kernel.Queue
+	second  int64
+	verdict verdict
+}
+
+// holds reports whether a queue is what it was: the kernel's time stamps have a
+// resolution of a second, so that they have to be from before it.
+func (s *sighting) holds(q *kernel.Queue) bool {
+	return *q == s.Queue && max(q.STime, q.RTime, q.CTime) < s.second
+}
+
+// end gives back what the comparisons needed.
+func (c *comparer) end() {
+	if c.walk != nil {
+		c.walk.Release()
+		c.walk = nil
+	}
 }
 
 // compare tells whether a live queue with the record's id and key is equal to
@@ -54,6 +81,17 @@ type comparer struct {
 // from, and filled with what the image begins with. There is nothing to lose in
 // that.
 func (c *comparer) compare(q *kernel.Queue, r *record) (verdict, error) {
+	if before, ok := c.seen[q.ID]; ok && before.holds(q) {
+		return before.verdict, nil
+	}
+	v, err := c.look(q, r)
+	if err == nil && c.seen != nil {
+		c.seen[q.ID] = sighting{*q, c.second, v}
+	}
+	return v, err
+}
+
+func (c *comparer) look(q *kernel.Queue, r *record) (verdict, error) {
 	if q.Mode == r.inProgressMode() && q.RTime == 0 && q.QNum <= uint64(r.QNum) &&
 		q.CUID == r.creator.UID && q.CGID == r.creator.GID {
 		same, err := c.content(q, r)
@@ -100,13 +138,52 @@ func difference(q *kernel.Queue, r *record) string {
 // content tells whether the messages that are in the queue are the first of the
 // record's.
 func (c *comparer) content(q *kernel.Queue, r *record) (bool, error) {
+	if walk := c.walkFor(q); walk != nil {
+		same, err := c.each(r, &walked{comparer: c, queue: q, walk: walk})
+		var wrong walkError
+		if !errors.As(err, &wrong) {
+			return same, err
+		}
+	}
+	return c.each(r, &copied{comparer: c, queue: q})
+}
+
+// walkFor returns what walks along a queue, nil where MSG_COPY is to do it.
+func (c *comparer) walkFor(q *kernel.Queue) kernel.Walk {
+	if c.target.Walker == nil || q.QNum == 0 {
+		return nil
+	}
+	walker := c.target.Walker(walking(q.QNum, 1))
+	if walker != nil && c.walk == nil {
+		c.walk = walker.Walk()
+	}
+	if walker == nil {
+		return nil
+	}
+	return c.walk
+}
+
+// reader gives the messages of a live queue, in their order.
+type reader interface {
+	begin() error
+	// next reports whether the next message is this one.
+	next(index int, want *images.Payload) (bool, error)
+	end() error
+	count() int
+}
+
+// each compares the messages of a queue with the record's, until two differ.
+func (c *comparer) each(r *record, live reader) (bool, error) {
 	cursor := cursor{source: c.source}
 	defer cursor.rest()
 	messages, err := cursor.at(r, r.end())
 	if err != nil {
 		return false, err
 	}
-	for index := range int(q.QNum) {
+	if err := live.begin(); err != nil {
+		return false, err
+	}
+	for index := range live.count() {
 		if index%pollEvery == 0 && context.Cause(c.ctx) != nil {
 			return false, context.Cause(c.ctx)
 		}
@@ -117,20 +194,88 @@ func (c *comparer) content(q *kernel.Queue, r *record) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		same, err := c.message(q, index, &want)
+		same, err := live.next(index, &want)
 		if !same || err != nil {
 			return false, err
 		}
 	}
-	return true, nil
+	return true, live.end()
 }
 
-func (c *comparer) message(q *kernel.Queue, index int, want *images.Payload) (bool, error) {
-	size := kernel.HeaderLen + int(want.Size)
-	if cap(c.buf) < size {
-		c.buf = make([]byte, size)
+// room returns a buffer for a message of that size.
+func (c *comparer) room(size int) []byte {
+	if need := kernel.HeaderLen + size; cap(c.buf) < need {
+		c.buf = make([]byte, need)
 	}
-	got := c.buf[:size]
+	return c.buf[:kernel.HeaderLen+size]
+}
+
+// isMessage reports whether a buffer of msgrcv(2) holds a message of the image.
+func isMessage(buf []byte, want *images.Payload) bool {
+	return len(buf) == kernel.HeaderLen+int(want.Size) &&
+		int64(binary.NativeEndian.Uint64(buf)) == want.Type && bytes.Equal(buf[kernel.HeaderLen:], want.Bytes())
+}
+
+// walked reads a queue by one walk. Some of its messages are compared with what
+// MSG_COPY gives.
+type walked struct {
+	*comparer
+	queue *kernel.Queue
+	walk  kernel.Walk
+}
+
+func (w *walked) count() int { return int(w.queue.QNum) }
+
+func (w *walked) begin() error {
+	w.sample.begin(w.queue)
+	if err := w.walk.Begin(w.queue); err != nil {
+		return walkError{err}
+	}
+	return nil
+}
+
+func (w *walked) next(index int, want *images.Payload) (bool, error) {
+	size, err := w.walk.Next()
+	if err != nil {
+		return false, walkError{err}
+	}
+	buf := w.room(size)
+	if err := w.walk.Read(buf); err != nil {
+		return false, walkError{err}
+	}
+	if err := w.sample.check(w.k, buf, index); err != nil {
+		return false, walkError{err}
+	}
+	if isMessage(buf, want) {
+		return true, nil
+	}
+	// A walk alone proves nothing against a queue.
+	same, err := (&copied{comparer: w.comparer, queue: w.queue}).next(index, want)
+	if same {
+		return false, walkError{errSample}
+	}
+	return false, err
+}
+
+func (w *walked) end() error {
+	if err := w.walk.End(); err != nil {
+		return walkError{err}
+	}
+	return nil
+}
+
+// copied reads a queue with MSG_COPY.
+type copied struct {
+	*comparer
+	queue *kernel.Queue
+}
+
+func (c *copied) count() int   { return int(c.queue.QNum) }
+func (c *copied) begin() error { return nil }
+func (c *copied) end() error   { return nil }
+
+func (c *copied) next(index int, want *images.Payload) (bool, error) {
+	got, q := c.room(int(want.Size)), c.queue
 	n, err := c.k.Copy(q.ID, got, index)
 	if errors.Is(err, unix.EINVAL) {
 		// As in a checkpoint: a message may be longer than msgmax is now.
@@ -144,6 +289,5 @@ func (c *comparer) message(q *kernel.Queue, index int, want *images.Payload) (bo
 	case err != nil:
 		return false, fmt.Errorf("compare %s with the image: copy message %d: %w", name(q), index, err)
 	}
-	mtype := int64(binary.NativeEndian.Uint64(got))
-	return n == int(want.Size) && mtype == want.Type && bytes.Equal(got[kernel.HeaderLen:], want.Bytes()), nil
+	return isMessage(got[:kernel.HeaderLen+n], want), nil
 }

@@ -31,7 +31,7 @@ func (s *survey) Copy(ctx context.Context, t *kind.Target, k kernel.Kernel, stag
 		return nil, err
 	}
 	j := newJob(ctx, t, s.table, file)
-	j.slots.chosen = s.chosen
+	j.slots.keep = func(q *kernel.Queue) bool { return s.chosen.Has(q.Key, q.UID) }
 	err = j.run(k)
 	s.queues = j.slots.queues()
 	if err != nil {

@@ -86,6 +86,7 @@ func (d *decider) verdict(touched string, forgive bool, how string) (kind.Action
 // equal, or made by a restore that was killed.
 func (d *decider) step(s *step, order kind.Order) (familiar []kernel.Queue, err error) {
 	obstacles := d.known.obstacles(s.record)
+	s.absent = len(obstacles) == 0
 	if order.Begun != nil {
 		if decided, familiar := d.resume(s, order, obstacles); decided {
 			return familiar, nil
@@ -102,11 +103,14 @@ func (d *decider) step(s *step, order kind.Order) (familiar []kernel.Queue, err 
 		return d.update(s, order, obstacles)
 	case kind.Hold:
 		return d.hold(s, order, obstacles)
+	case kind.Rest:
+		d.rest(s, order, obstacles)
+		return nil, nil
 	}
 	if cleared := d.clear(s, order, obstacles); cleared {
 		return nil, nil
 	}
-	return s.decide(&d.comparer, d.known, d.wanted.Policy, obstacles)
+	return s.decide(&d.comparer, d.known, d.wanted, obstacles)
 }
 
 // resume sees to what an interrupted restore left at the queue's place.
@@ -173,6 +177,29 @@ func (d *decider) hold(s *step, order kind.Order, obstacles []kernel.Queue) (fam
 	}
 	s.reason = different + " since " + d.wanted.Now + ", after which its container went on"
 	return nil, nil
+}
+
+// rest wants a queue that was not used since an earlier restore of the image.
+func (d *decider) rest(s *step, order kind.Order, obstacles []kernel.Queue) {
+	since := " since " + d.wanted.Now + " was restored before"
+	s.action, s.reason = kind.Conflict, "was removed"+since
+	if order.Absent {
+		s.action, s.reason = kind.Leave, "was missing when "+d.wanted.Now+" was restored before"
+	}
+	if len(obstacles) == 0 {
+		return
+	}
+	same := &obstacles[0]
+	if len(obstacles) > 1 || same.ID != int32(s.ID) || same.Key != int32(s.Key) {
+		s.action, s.reason = kind.Conflict, "gave way to "+name(same)+since
+		return
+	}
+	was, ok := recall(order.Was, d.target.Owner)
+	if ok && was.touched(same) == "" || max(same.STime, same.RTime, same.CTime) < order.Since {
+		s.action, s.reason = kind.Leave, "not used"+since
+		return
+	}
+	s.action, s.reason = kind.Conflict, "was used"+since
 }
 
 // clear lets a new queue take the place of those that go anyway.

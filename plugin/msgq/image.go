@@ -25,6 +25,8 @@ type image struct {
 
 	chosen kind.Selection
 	others []images.Queue // that it holds and chosen does not choose
+
+	seen map[int32]sighting // live queues that were compared, by id
 }
 
 // record is a queue of the image: where it stands and what to make of it.

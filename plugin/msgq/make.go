@@ -26,8 +26,8 @@ func (p *plan) Make(ctx context.Context, t *kind.Target, k kernel.Kernel) error 
 	created := newTurns()
 	all := threads{space: t.Space, fail: created.fail}
 	all.first = func(k kernel.Kernel) error {
-		c := creation{k: k, space: t.Space, natural: natural{empty: p.live == 0}}
-		return c.run(ctx, p.steps, shares, created)
+		c := creation{ctx: ctx, k: k, target: t, natural: natural{empty: p.live == 0}}
+		return c.run(p.steps, shares, created)
 	}
 	all.begin = func() work {
 		f := &filler{ctx: ctx, cursor: cursor{source: &p.image.source}, progress: t.Done}
@@ -74,15 +74,16 @@ func (p *plan) eachMade(t *kind.Target, k kernel.Kernel, call func(kernel.Kernel
 
 // creation creates queues with the ids they had.
 type creation struct {
+	ctx     context.Context
 	k       kernel.Kernel
-	space   kernel.Space
+	target  *kind.Target
 	natural natural
 }
 
 // run creates the queues and counts the shares that are ready to be filled.
-func (c *creation) run(ctx context.Context, steps []step, shares []share, created *turns) error {
+func (c *creation) run(steps []step, shares []share, created *turns) error {
 	for _, share := range shares {
-		if err := context.Cause(ctx); err != nil {
+		if err := context.Cause(c.ctx); err != nil {
 			return err
 		}
 		for i := share.from; i < share.to; i++ {
@@ -104,7 +105,7 @@ const stolen = 8
 
 func (c *creation) create(s *step) error {
 	for i := range s.remove {
-		if err := remove(c.k, s.remove[i].ID); err != nil {
+		if err := c.clear(s, &s.remove[i]); err != nil {
 			return fmt.Errorf("remove %s: %w", name(&s.remove[i]), err)
 		}
 	}
@@ -154,7 +155,7 @@ func (c *creation) get(s *step, want int32) (int32, error) {
 
 // occupant names the queue that has the slot of an id.
 func (c *creation) occupant(id int32) string {
-	live, err := stat(c.space, c.k)
+	live, err := stat(c.target.Space, c.k)
 	if err != nil {
 		return ""
 	}

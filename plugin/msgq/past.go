@@ -6,6 +6,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 	kept "github.com/ipc-cr/ipc-cr/plugin/internal/record"
 )
 
@@ -42,11 +43,26 @@ func (img *image) Objects() []kept.Object {
 	for i := range img.records {
 		r := &img.records[i]
 		heads = append(heads, r.ID, r.Key, r.Mode, r.UID, r.GID, r.CUID, r.CGID, r.QBytes, r.QNum)
-		names = strconv.AppendUint(names[:0], uint64(r.ID), 10)
-		names = strconv.AppendUint(append(names, " 0x"...), uint64(r.Key), 16)
+		names = r.appendName(names[:0])
 		objects[i] = kept.Object{Name: string(names), Sum: r.sum, Head: heads[headLen*i : headLen*(i+1) : headLen*(i+1)]}
 	}
 	return objects
+}
+
+// appendName appends what the record calls the queue.
+func (r *record) appendName(b []byte) []byte {
+	b = strconv.AppendUint(b, uint64(r.ID), 10)
+	return strconv.AppendUint(append(b, " 0x"...), uint64(r.Key), 16)
+}
+
+// Absent implements kind.Plan.
+func (p *plan) Absent() (names []string) {
+	for i := range p.steps {
+		if s := &p.steps[i]; s.action == kind.Leave && s.absent {
+			names = append(names, string(s.appendName(nil)))
+		}
+	}
+	return names
 }
 
 // Objects implements kind.Plan.

@@ -25,6 +25,8 @@ type step struct {
 	action kind.Action
 	reason string
 	remove []kernel.Queue // what has to go right before
+	closed []kernel.Queue // of these, what is closed to others meanwhile
+	absent bool           // nothing is at its place
 	done   bool           // made by this run
 	lspid  int32          // of our own sends, 0 if none
 	stime  int64          // of them
@@ -34,6 +36,9 @@ type step struct {
 
 // Plan implements kind.Image.
 func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, w kind.Wanted) (kind.Plan, error) {
+	if w.Anew || img.seen == nil {
+		img.seen = map[int32]sighting{}
+	}
 	live, err := stat(t.Space, k)
 	if err != nil {
 		return nil, err
@@ -43,11 +48,12 @@ func (img *image) Plan(ctx context.Context, t *kind.Target, k kernel.Kernel, w k
 	}
 	p := &plan{image: img, live: len(live), steps: make([]step, len(img.records)), record: w.Record}
 	d := &decider{
-		comparer: comparer{ctx: ctx, k: k, target: t, source: &img.source},
+		comparer: comparer{ctx: ctx, k: k, target: t, source: &img.source, second: w.Second, seen: img.seen},
 		wanted:   &w,
 		chosen:   img.chosen,
 		known:    newLookup(live, img.records, k),
 	}
+	defer d.comparer.end()
 	p.gone = d.depart()
 	ours, gone := map[int32]bool{}, map[int32]bool{}
 	for i := range img.records {
@@ -106,48 +112,81 @@ func (p *plan) May(k kernel.Kernel, _ kind.Situation) error {
 			}
 		}
 	}
-	for i := range p.steps {
-		for j := range p.steps[i].remove {
-			if err := k.MayRemove(&p.steps[i].remove[j]); err != nil {
-				return err
-			}
-		}
-	}
-	return p.mayMake(k)
-}
-
-// mayMake asks for the privileges to make what the steps make.
-func (p *plan) mayMake(k kernel.Kernel) error {
-	seen := map[kernel.Creator]bool{}
-	var creators []kernel.Creator
+	creators := newCreators()
 	making := false
 	for i := range p.steps {
 		s := &p.steps[i]
-		if !s.makes() {
-			continue
+		for j := range s.remove {
+			if err := k.MayRemove(&s.remove[j]); err != nil {
+				return err
+			}
 		}
-		making = true
-		if len(creators) > 0 && s.creator == creators[len(creators)-1] {
-			continue // mostly there is one for all
+		if s.makes() {
+			making = true
+			creators.add(s.creator)
 		}
-		if !seen[s.creator] {
-			seen[s.creator] = true
-			creators = append(creators, s.creator)
+		for j := range s.doomed() { // to be made again should a later step fail
+			creators.add(kernel.Creator{UID: s.remove[j].CUID, GID: s.remove[j].CGID})
 		}
 	}
 	if !making {
 		return nil
 	}
-	return k.MayRestore(creators)
+	if err := k.MayRestore(creators.all); err != nil {
+		return err
+	}
+	if p.natural() {
+		return nil // in a fresh namespace the file would be looked up for nothing
+	}
+	return k.MaySetNextID()
+}
+
+// natural reports whether all queues have the ids that an empty namespace gives
+// them by itself, if it always was empty: nothing is lost if it was not, and they
+// cannot be made.
+func (p *plan) natural() bool {
+	n := natural{empty: p.live == 0}
+	for i := range p.steps {
+		if !n.expects(&p.steps[i]) {
+			return false
+		}
+		n.got(int32(p.steps[i].ID), int32(p.steps[i].ID))
+	}
+	return true
+}
+
+// creators is a set: mostly there is one for all.
+type creators struct {
+	all  []kernel.Creator
+	seen map[kernel.Creator]bool
+}
+
+func newCreators() *creators { return &creators{seen: map[kernel.Creator]bool{}} }
+
+func (c *creators) add(creator kernel.Creator) {
+	if len(c.all) > 0 && creator == c.all[len(c.all)-1] || c.seen[creator] {
+		return
+	}
+	c.seen[creator] = true
+	c.all = append(c.all, creator)
 }
 
 func (s *step) makes() bool {
-	return s.action == kind.Make || s.action == kind.Remake || s.action == kind.Replaced
+	return s.action == kind.Make || s.action == kind.Remake || s.action == kind.Replaced || s.action == kind.Filled
+}
+
+// doomed returns the queues that are removed and are nowhere else. What a killed
+// restore left is in the image.
+func (s *step) doomed() []kernel.Queue {
+	if s.action == kind.Replaced || s.action == kind.Filled {
+		return s.remove
+	}
+	return nil
 }
 
 // decide chooses the action by the policy. familiar are the queues in the
 // namespace that are equal or what a killed restore left.
-func (s *step) decide(c *comparer, known *lookup, policy kind.Policy, obstacles []kernel.Queue) (familiar []kernel.Queue, err error) {
+func (s *step) decide(c *comparer, known *lookup, w *kind.Wanted, obstacles []kernel.Queue) (familiar []kernel.Queue, err error) {
 	if len(obstacles) == 0 {
 		s.action = kind.Make
 		return nil, nil
@@ -158,7 +197,7 @@ func (s *step) decide(c *comparer, known *lookup, policy kind.Policy, obstacles 
 	}
 	same := &obstacles[0]
 	if len(obstacles) > 1 || same.ID != int32(s.ID) || same.Key != int32(s.Key) {
-		s.collide(obstacles, policy, "its id or key is taken by "+name(same))
+		s.collide(obstacles, w.Policy, "its id or key is taken by "+name(same))
 		return nil, nil
 	}
 	verdict, err := c.compare(same, s.record)
@@ -172,12 +211,20 @@ func (s *step) decide(c *comparer, known *lookup, policy kind.Policy, obstacles 
 	case verdict == leftover:
 		s.action, s.remove = kind.Remake, slices.Clone(obstacles)
 		return obstacles, nil
-	case policy == kind.Adopt && s.adoptable(same):
+	case w.Fill && s.adoptable(same) && unused(same):
+		s.action, s.reason, s.remove = kind.Filled, "was made already, and nobody has used it", slices.Clone(obstacles)
+		return nil, nil
+	case w.Policy == kind.Adopt && s.adoptable(same):
 		s.action, s.reason = kind.Adopted, "differs from the image in "+string(verdict)
 		return nil, nil
 	}
-	s.collide(obstacles, policy, "exists and differs in "+string(verdict))
+	s.collide(obstacles, w.Policy, "exists and differs in "+string(verdict))
 	return nil, nil
+}
+
+// unused: nothing was ever sent to it or received from it.
+func unused(q *kernel.Queue) bool {
+	return q.QNum == 0 && q.STime == 0 && q.RTime == 0 && q.LSPID == 0 && q.LRPID == 0
 }
 
 // adoptable: private queues have the ids 0, 1, 2 in every namespace, so that an

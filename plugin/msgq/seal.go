@@ -91,11 +91,13 @@ func (p *plan) Undo(k kernel.Kernel) error {
 				errs = append(errs, fmt.Errorf("remove queue %d, which came out instead of %s: %w", id, &s.Queue, err))
 			}
 		}
-		if !s.done {
-			continue
+		if s.done {
+			if err := s.undo(k); err != nil {
+				errs = append(errs, fmt.Errorf("remove the unfinished %s: %w", &s.Queue, err))
+			}
 		}
-		if err := s.undo(k); err != nil {
-			errs = append(errs, fmt.Errorf("remove the unfinished %s: %w", &s.Queue, err))
+		if err := s.reopen(k); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

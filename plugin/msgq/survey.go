@@ -39,18 +39,20 @@ func countChosen(space kernel.Space, k kernel.Kernel, chosen kind.Selection) (ta
 	if err != nil {
 		return table, err
 	}
+	return tableOf(k, slices.DeleteFunc(all, func(q kernel.Queue) bool { return !chosen.Has(q.Key, q.UID) })), nil
+}
+
+// tableOf counts queues as the kernel would if there were no others.
+func tableOf(k kernel.Kernel, queues []kernel.Queue) (table kernel.Table) {
 	mask := int32(1)<<k.IndexBits() - 1
-	for i := range all {
-		q := &all[i]
-		if !chosen.Has(q.Key, q.UID) {
-			continue
-		}
+	for i := range queues {
+		q := &queues[i]
 		table.Queues++
-		table.MaxIndex = int(q.ID & mask) // they are in the order of their index
+		table.MaxIndex = max(table.MaxIndex, int(q.ID&mask))
 		table.Messages += uint32(q.QNum)
 		table.Bytes += uint32(q.CBytes)
 	}
-	return table, nil
+	return table
 }
 
 func count(k kernel.Kernel) (kernel.Table, error) {
@@ -82,10 +84,10 @@ func stat(space kernel.Space, k kernel.Kernel) ([]kernel.Queue, error) {
 
 // slots has a place for the queue at each index, filled by shares of one width.
 type slots struct {
-	width  int
-	all    []kernel.Queue
-	found  []int // by share
-	chosen kind.Selection
+	width int
+	all   []kernel.Queue
+	found []int                    // by share
+	keep  func(*kernel.Queue) bool // nil keeps all
 }
 
 func newSlots(table kernel.Table, width int) *slots {
@@ -98,7 +100,7 @@ func (s *slots) shares() []share { return splitEvenly(len(s.all), s.width) }
 func (s *slots) fill(k kernel.Kernel, part share) ([]kernel.Queue, error) {
 	queues := s.all[part.from:part.from:part.to]
 	err := statRange(k, part, func(q *kernel.Queue) error {
-		if s.chosen.Has(q.Key, q.UID) {
+		if s.keep == nil || s.keep(q) {
 			queues = append(queues, *q)
 		}
 		return nil

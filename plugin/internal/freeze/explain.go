@@ -8,9 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// foreignTimeout is how long a task may run under another tracer: one that stops
+// it does so at once.
+const foreignTimeout = 200 * time.Millisecond
+
 // explainAll asks of each task that has not stopped whether it can run at all.
-// Of those that can and had their time it blames the first; one in vfork only
-// if there is no other, because its child is the one to blame.
+// One that can, and had its time, is not waited for any more, if something that
+// is not ours keeps it from stopping: whoever lives in a namespace could arrange
+// for that, and must not be able to keep the namespace from being copied for good.
+// The report names it. Of others the first is to blame.
 func (h *holder) explainAll(waiting []*member) error {
 	if m := h.hung(); m != nil {
 		return h.blame(m, h.excuseExecve(m.pid))
@@ -21,7 +27,10 @@ func (h *holder) explainAll(waiting []*member) error {
 			continue
 		}
 		h.explain(m)
-		if h.knows(m) && !m.still() && time.Since(m.since) > h.opt.Timeout && (late == nil || h.inVfork(late.tid)) {
+		if !h.knows(m) || m.still() || !h.late(m) {
+			continue
+		}
+		if m.given = h.unstoppable(m); m.given == "" {
 			late = m
 		}
 	}
@@ -29,6 +38,31 @@ func (h *holder) explainAll(waiting []*member) error {
 		return nil
 	}
 	return h.blame(late, h.excuse(late))
+}
+
+func (h *holder) late(m *member) bool {
+	limit := h.opt.Timeout
+	if m.foreign && !m.seized {
+		limit = min(limit, foreignTimeout)
+	}
+	return time.Since(m.since) > limit
+}
+
+// unstoppable returns what keeps a task from stopping that is not for us to end,
+// "" for nothing.
+func (h *holder) unstoppable(m *member) string {
+	st, ok := h.proc.status(m.tid)
+	switch {
+	case !ok:
+		return ""
+	case !m.seized && st.tracer != 0:
+		return "runs, and is traced by " + h.nameOf(st.tracer)
+	case st.state == 'D' && h.inVfork(m.tid):
+		return "is inside vfork for a child that is not stopped"
+	case st.state == 'D':
+		return fmt.Sprintf("is in uninterruptible sleep (wchan %s)", h.proc.text(m.tid, "wchan"))
+	}
+	return ""
 }
 
 // undecided: the kernel has not said yet whether it is ours, or nobody could hear it.
@@ -96,18 +130,8 @@ func (h *holder) whyAsleep(m *member) string {
 
 // excuse says why a task that had its time has not stopped.
 func (h *holder) excuse(m *member) error {
-	st, ok := h.proc.status(m.tid)
-	if ok && !m.seized && st.tracer != 0 {
-		return fmt.Errorf("is traced by %s and runs", h.nameOf(st.tracer))
-	}
-	if st.state != 'D' {
-		return fmt.Errorf("did not stop within %v: in state %q", h.opt.Timeout, st.state)
-	}
-	err := fmt.Errorf("did not stop within %v: in uninterruptible sleep (wchan %s)", h.opt.Timeout, h.proc.text(m.tid, "wchan"))
-	if h.inVfork(m.tid) {
-		err = fmt.Errorf("%w, inside vfork for a child that is not stopped", err)
-	}
-	return err
+	st, _ := h.proc.status(m.tid)
+	return fmt.Errorf("did not stop within %v: in state %q", h.opt.Timeout, st.state)
 }
 
 // excuseExecve says why a seizure of one of a process's threads has not come

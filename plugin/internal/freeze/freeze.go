@@ -1,10 +1,13 @@
 package freeze
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // hostInode is the initial IPC namespace's inode number: PROC_IPC_INIT_INO of
@@ -29,6 +32,12 @@ type Options struct {
 	Exempt func(pid int) bool
 	// Timeout is how long one task may take to stop; 0 means 2 s.
 	Timeout time.Duration
+	// Limit is how long the caller holds the tasks at most, All included; 0 is
+	// without a limit. If this process is stopped itself when it is over, the kernel
+	// has it go on, and a second later ends it, unless the tasks are released by
+	// then: it is for the caller to release them in time. Without a limit the same
+	// happens when it was stopped for 5 s.
+	Limit time.Duration
 }
 
 // Report says what was stopped and what was not, as All found it.
@@ -84,7 +93,35 @@ func all(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newHolder(proc, inode, opt).start(ctx)
+	h := newHolder(proc, inode, opt)
+	if h.deadMan, err = watchSelf(opt.Limit); err != nil {
+		proc.close()
+		return nil, err
+	}
+	return h.start(ctx)
+}
+
+// May reports, by its error, whether All would be refused a task of the namespace
+// for a missing right, and how many tasks cannot be looked at. It stops nobody.
+func May(ctx context.Context, inode uint64, exempt func(pid int) bool) (unreadable int, err error) {
+	proc, err := openProc()
+	if err != nil {
+		return 0, err
+	}
+	defer proc.close()
+	h := newHolder(proc, inode, Options{})
+	h.spare = newSpare(proc, h.self, exempt)
+	w := walk{proc: proc, found: func(pid, tid int, link []byte) error {
+		if !bytes.Equal(link, h.want) || h.spare.why(pid) != "" || mayTrace(tid) {
+			return nil
+		}
+		if st, ok := proc.status(tid); !ok || st.dead() {
+			return nil
+		}
+		return h.blame(&member{pid: pid, tid: tid}, explainSeize(unix.EPERM))
+	}}
+	err = w.run(ctx)
+	return w.unreadable, err
 }
 
 // Release lets all tasks go. The signals that arrived meanwhile are delivered,

@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,11 +25,13 @@ type member struct {
 	stopped  bool
 	status   int    // what it stopped for: a signal, an event above bit 8
 	why      string // it has not stopped for us, yet cannot run: the reason
+	given    string // it has not stopped in its time, and is not waited for any more: the reason
 	ended    bool   // a first thread that has ended before the others
 }
 
-// still tells whether the task runs no more, for whatever reason.
-func (m *member) still() bool { return m.stopped || m.ended || m.why != "" }
+// still tells whether the task is not waited for: it runs no more, for whatever
+// reason, or has had its time.
+func (m *member) still() bool { return m.stopped || m.ended || m.why != "" || m.given != "" }
 
 // held tells whether m is a tracee whose tracer takes requests.
 func (m *member) held() bool { return m.seized && !m.by.busy.Load() }
@@ -42,6 +45,7 @@ type holder struct {
 	opt     Options
 	self    int // our pid
 	longest time.Duration
+	deadMan *deadMan // nil in tests
 
 	tracers tracers
 	members map[int]*member // by tid
@@ -91,20 +95,30 @@ func (h *holder) stopAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if found || moved || h.stirred {
-			if time.Since(began) > h.longest {
-				return h.flood()
-			}
-			continue
-		}
-		if h.caught {
+		restless := found || moved || h.stirred
+		switch {
+		case !restless && h.caught:
 			return nil
+		case restless && time.Since(began) > h.longest:
+			return h.flood()
+		case restless && !h.gaveUp(): // a task that runs on may start others without an end
+			continue
 		}
 		if lost++; lost == mostLost {
 			h.unseen = true
 			return nil
 		}
 	}
+}
+
+// gaveUp reports whether a task of the namespace is not waited for any more.
+func (h *holder) gaveUp() bool {
+	for _, m := range h.members {
+		if m.given != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // flood blames the youngest.
@@ -256,8 +270,8 @@ func (h *holder) report() Report {
 		switch {
 		case m.stopped:
 			r.Tasks++
-		case m.why != "":
-			r.Loose = append(r.Loose, h.proc.task(m.pid, m.tid, m.why))
+		case m.why != "" || m.given != "":
+			r.Loose = append(r.Loose, h.proc.task(m.pid, m.tid, cmp.Or(m.why, m.given)))
 		}
 	}
 	sortTasks(r.Loose)

@@ -1,18 +1,18 @@
 package freeze
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // ErrLocked says that another process stops the tasks of the namespace, or those
@@ -22,9 +22,9 @@ var ErrLocked = errors.New("another process stops its tasks")
 // lockInterval is the pause between two tries.
 const lockInterval = 5 * time.Millisecond
 
-// Lock is the right to stop the tasks of one IPC namespace. Who calls All has
+// Lock is the right to stop the tasks of one IPC namespace. A caller of All has
 // taken it first: a process that works in the namespace is among its tasks, and
-// two that stop each other stand still for ever.
+// two that stop each other never run again.
 //
 // So it has two sides: the namespace's lock for this process alone, and a share
 // in the locks of the namespaces that this process's threads are in, which keeps
@@ -34,51 +34,94 @@ const lockInterval = 5 * time.Millisecond
 // The threads are those at the moment of TakeLock: one that enters a namespace
 // later is not covered. Two holders in one process exclude each other like any
 // two, if one's thread is in the other's namespace.
+type Lock struct{ held []func() error }
+
+// TakeLock waits for the lock of an IPC namespace until ctx ends, or for that
+// long; then it is ErrLocked, and names the process that has it.
 //
-// They are locks of flock(2) on the namespaces' own files, which need no place and
-// no privilege, and end with the process. Processes in the namespace can take it
-// as well and so keep their namespace from being frozen, as they can by tracing
-// each other.
-type Lock struct{ files []lockFile }
-
-// lockFile is a namespace's file and how it is to be locked.
-type lockFile struct {
-	*os.File
-	inode uint64
-	how   int
-}
-
-// TakeLock waits for the lock of the IPC namespace that is open as fd until ctx
-// ends, or for that long; then it is ErrLocked, and names who has it.
-func TakeLock(ctx context.Context, fd int, wait time.Duration) (*Lock, error) {
-	l := &Lock{}
-	err := l.open(fd)
-	if err == nil {
-		err = l.wait(ctx, wait)
-	}
+// The locks are files of the state directory, which must stay open until Release:
+// a tenant of the namespace cannot get at them. Without one (dir is nil, as in a
+// user namespace) they are the namespaces' own files; see nsfsPlace.
+func TakeLock(ctx context.Context, dir *state.Dir, ns *nsenter.Namespace, wait time.Duration) (*Lock, error) {
+	wants, err := wantsOf(ns)
+	defer closeAll(wants, ns)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock the ipc namespace: %w", err), l.Release())
+		return nil, fmt.Errorf("lock %s: %w", ns, err)
+	}
+	var p place = &statePlace{dir}
+	if dir == nil {
+		p = newNsfsPlace()
+	}
+	l := &Lock{}
+	if err := l.wait(ctx, p, wants, wait); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", ns, err)
 	}
 	return l, nil
 }
 
-func (l *Lock) open(fd int) error {
-	if err := l.add("/proc/self/fd/"+strconv.Itoa(fd), unix.LOCK_EX); err != nil {
-		return err
+// want is a namespace of which a lock is wanted.
+type want struct {
+	ns     *nsenter.Namespace
+	id     uint64
+	shared bool
+}
+
+// name is that of the lock in the state directory.
+func (w *want) name() string {
+	if w.id != 0 {
+		return fmt.Sprintf("freeze-%d", w.id)
+	}
+	return fmt.Sprintf("freeze-inode-%d", w.ns.Inode())
+}
+
+// wantsOf returns the namespace, and those that the threads of this process are
+// in. All processes take their locks in one order, or two could take one each and
+// give it up again without end.
+func wantsOf(ns *nsenter.Namespace) (wants []want, err error) {
+	if wants, err = addWant(nil, want{ns: ns}); err != nil {
+		return wants, err
 	}
 	threads, err := ownThreads()
 	if err != nil {
-		return err
+		return wants, err
 	}
 	for _, thread := range threads {
+		home, err := nsenter.OpenPath("/proc/self/task/" + thread.Name() + "/ns/ipc")
 		// EACCES, too: of a thread that ends in that moment (proc_ns_get_link).
-		err := l.add("/proc/self/task/"+thread.Name()+"/ns/ipc", unix.LOCK_SH)
-		if err != nil && !ended(err) && !errors.Is(err, unix.EACCES) {
-			return err
+		if ended(err) || errors.Is(err, unix.EACCES) {
+			continue
+		}
+		if err != nil {
+			return wants, err
+		}
+		if wants, err = addWant(wants, want{ns: home, shared: true}); err != nil {
+			return wants, err
 		}
 	}
-	slices.SortFunc(l.files, func(a, b lockFile) int { return cmp.Compare(a.inode, b.inode) })
-	return nil
+	slices.SortFunc(wants, func(a, b want) int { return cmp.Compare(a.ns.Inode(), b.ns.Inode()) })
+	return wants, nil
+}
+
+// addWant leaves out the host's, and what is there already.
+func addWant(wants []want, w want) ([]want, error) {
+	known := slices.ContainsFunc(wants, func(o want) bool { return o.ns.Inode() == w.ns.Inode() })
+	if !known && w.ns.Inode() != hostInode {
+		var err error
+		w.id, err = w.ns.ID()
+		return append(wants, w), err
+	}
+	if w.shared {
+		_ = w.ns.Close()
+	}
+	return wants, nil
+}
+
+func closeAll(wants []want, but *nsenter.Namespace) {
+	for _, w := range wants {
+		if w.ns != but {
+			_ = w.ns.Close()
+		}
+	}
 }
 
 // ownThreads lists the threads of this process, again where one that ends has cut
@@ -100,57 +143,51 @@ func ownThreads() (threads []os.DirEntry, err error) {
 	return threads, nil
 }
 
-// add opens a namespace's file, unless it is there already or the host's. Locks
-// belong to an open file description (flock(2)).
-func (l *Lock) add(path string, how int) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		return errors.Join(os.NewSyscallError("fstat", err), file.Close())
-	}
-	if st.Ino == hostInode || slices.ContainsFunc(l.files, func(f lockFile) bool { return f.inode == st.Ino }) {
-		return file.Close()
-	}
-	l.files = append(l.files, lockFile{file, st.Ino, how})
-	return nil
+// place is where locks are taken.
+type place interface {
+	// try takes a lock. ErrLocked if another process has it.
+	try(w *want) (release func() error, err error)
+	// holder names a process that has it, for messages.
+	holder(w *want) string
+	// passable reports whether a process that has waited for that long may go on
+	// without the lock.
+	passable(waited time.Duration) bool
 }
 
-func (l *Lock) wait(ctx context.Context, wait time.Duration) error {
-	for deadline := time.Now().Add(wait); ; {
-		taken, err := l.try()
+func (l *Lock) wait(ctx context.Context, p place, wants []want, wait time.Duration) error {
+	for began := time.Now(); ; {
+		taken, err := l.try(p, wants)
+		waited := time.Since(began)
 		switch {
-		case err != nil, taken == nil:
+		case err != nil, taken == nil, p.passable(waited):
 			return err
-		case time.Now().After(deadline):
-			return fmt.Errorf("%w: ipc:[%d]: %s, still after %v", ErrLocked, taken.inode, holderOf(taken.inode), wait)
+		case waited >= wait:
+			return fmt.Errorf("%w: %s: %s, still after %v", ErrLocked, taken.ns, p.holder(taken), wait)
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return fmt.Errorf("%s, of which %s stops the tasks: %w", taken.ns, p.holder(taken), context.Cause(ctx))
 		case <-time.After(lockInterval):
 		}
 	}
 }
 
-// try takes all locks or none, and returns one that somebody else has: who waits
-// has none that another may wait for. All take them in one order, or two could
-// take one each and give it up again for ever.
-func (l *Lock) try() (taken *lockFile, err error) {
-	for i, f := range l.files {
-		err := unix.Flock(int(f.Fd()), f.how|unix.LOCK_NB)
+// try takes all locks or none, and returns one that somebody else has: a process
+// that waits has none that another may wait for.
+func (l *Lock) try(p place, wants []want) (taken *want, err error) {
+	for i := range wants {
+		release, err := p.try(&wants[i])
 		if err == nil {
+			l.held = append(l.held, release)
 			continue
 		}
-		for _, has := range l.files[:i] {
-			_ = unix.Flock(int(has.Fd()), unix.LOCK_UN)
+		if back := l.Release(); back != nil {
+			return nil, errors.Join(err, back)
 		}
-		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
-			return &l.files[i], nil
+		if errors.Is(err, ErrLocked) {
+			return &wants[i], nil
 		}
-		return nil, os.NewSyscallError("flock", err)
+		return nil, err
 	}
 	return nil, nil
 }
@@ -161,28 +198,9 @@ func (l *Lock) Release() error {
 		return nil
 	}
 	var errs []error
-	for _, f := range l.files {
-		errs = append(errs, f.Close())
+	for _, release := range l.held {
+		errs = append(errs, release())
 	}
-	l.files = nil
+	l.held = nil
 	return errors.Join(errs...)
-}
-
-// holderOf names a process that has a lock, from /proc/locks (proc(5)).
-func holderOf(inode uint64) string {
-	table, err := os.Open("/proc/locks")
-	if err != nil {
-		return "unknown"
-	}
-	defer table.Close()
-	file := ":" + strconv.FormatUint(inode, 10)
-	for lines := bufio.NewScanner(table); lines.Scan(); {
-		field := strings.Fields(lines.Text()) // 1: FLOCK  ADVISORY  WRITE 4744 00:04:4026531839 0 EOF
-		if len(field) < 6 || field[1] != "FLOCK" || !strings.HasSuffix(field[5], file) {
-			continue
-		}
-		name, _ := os.ReadFile("/proc/" + field[4] + "/comm")
-		return fmt.Sprintf("process %s (%q)", field[4], strings.TrimSpace(string(name)))
-	}
-	return "unknown"
 }

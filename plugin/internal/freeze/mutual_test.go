@@ -27,7 +27,7 @@ func mutual(args []string) {
 	}
 	c := nstest.OpenCounters(args[0])
 	for {
-		lock, err := TakeLock(context.Background(), ns.Fd(), deadline)
+		lock, err := TakeLock(context.Background(), lockDir(), ns, deadline)
 		if err != nil {
 			panic(err)
 		}
@@ -43,7 +43,9 @@ func mutual(args []string) {
 
 // TestEachOthers has two processes stop the tasks of the namespace that the other
 // one lives in.
-func TestEachOthers(t *testing.T) {
+func TestEachOthers(t *testing.T) { inEachPlace(t, testEachOthers) }
+
+func testEachOthers(t *testing.T) {
 	one, other, c := nstest.Fresh(t), nstest.Fresh(t), newCounters(t)
 	nstest.Start(t, one, mutualProgram, c.Path, "0", pathOf(other))
 	nstest.Start(t, other, mutualProgram, c.Path, "1", pathOf(one))
@@ -70,7 +72,7 @@ func share(args []string) {
 	entered := make(chan struct{})
 	go within.Run(func() error { close(entered); select {} })
 	<-entered
-	if _, err := TakeLock(context.Background(), ns.Fd(), 0); err != nil {
+	if _, err := TakeLock(context.Background(), lockDir(), ns, 0); err != nil {
 		panic(err)
 	}
 	fmt.Println("locked")
@@ -79,7 +81,9 @@ func share(args []string) {
 
 // TestLockSharesItsOwn: nobody stops the namespaces that a process's threads are
 // in while it stops others, and it does not begin while somebody does.
-func TestLockSharesItsOwn(t *testing.T) {
+func TestLockSharesItsOwn(t *testing.T) { inEachPlace(t, testLockSharesItsOwn) }
+
+func testLockSharesItsOwn(t *testing.T) {
 	target, home, thread := nstest.Fresh(t), nstest.Fresh(t), nstest.Fresh(t)
 	p := nstest.Start(t, home, shareProgram, pathOf(target), pathOf(thread))
 	readLine(t, p)
@@ -89,13 +93,13 @@ func TestLockSharesItsOwn(t *testing.T) {
 	}
 	second.Kill()
 	for name, ns := range map[string]*nsenter.Namespace{"its target": target, "its home": home, "its thread's": thread} {
-		lock, err := TakeLock(t.Context(), ns.Fd(), 0)
+		lock, err := TakeLock(t.Context(), lockDir(), ns, 0)
 		if !errors.Is(err, ErrLocked) {
 			t.Errorf("%s could be locked as well: %v", name, errors.Join(err, lock.Release()))
 		}
 	}
 	p.Kill()
-	lock, err := TakeLock(t.Context(), home.Fd(), deadline)
+	lock, err := TakeLock(t.Context(), lockDir(), home, deadline)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +107,7 @@ func TestLockSharesItsOwn(t *testing.T) {
 	if line, err := late.Stdout.ReadString('\n'); err == nil {
 		t.Errorf("it began although its home was being stopped: %q", line)
 	}
-	if free, err := TakeLock(t.Context(), target.Fd(), time.Second); err != nil {
+	if free, err := TakeLock(t.Context(), lockDir(), target, time.Second); err != nil {
 		t.Errorf("it kept what it had: %v", err)
 	} else {
 		free.Release()
@@ -112,7 +116,9 @@ func TestLockSharesItsOwn(t *testing.T) {
 }
 
 // Threads of this process that end while it looks where they are do not matter.
-func TestLockWhileThreadsEnd(t *testing.T) {
+func TestLockWhileThreadsEnd(t *testing.T) { inEachPlace(t, testLockWhileThreadsEnd) }
+
+func testLockWhileThreadsEnd(t *testing.T) {
 	ns := nstest.Fresh(t)
 	for range 4 {
 		go func() {
@@ -123,8 +129,8 @@ func TestLockWhileThreadsEnd(t *testing.T) {
 			}
 		}()
 	}
-	for range 2000 {
-		lock, err := TakeLock(t.Context(), ns.Fd(), time.Second)
+	for range 500 {
+		lock, err := TakeLock(t.Context(), lockDir(), ns, time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

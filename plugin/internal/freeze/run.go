@@ -26,10 +26,16 @@ func (h *holder) start(ctx context.Context) (*Stopped, error) {
 		err := h.stopAll(ctx)
 		if err == nil {
 			s.report, s.processes = h.report(), h.processes()
+			err = h.restSelf()
+		}
+		if err == nil {
 			outcome <- nil
 			h.reap(letGo)
 		}
 		stuck, late := h.release()
+		if late == nil {
+			late = h.deadMan.end()
+		}
 		if err != nil {
 			outcome <- err // says more
 		}
@@ -41,6 +47,16 @@ func (h *holder) start(ctx context.Context) (*Stopped, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// restSelf ends the watch over this process where it holds nobody.
+func (h *holder) restSelf() error {
+	for _, m := range h.members {
+		if m.seized {
+			return nil
+		}
+	}
+	return h.deadMan.end()
 }
 
 // release lets all tasks go and waits for the threads' end. It returns those that

@@ -68,7 +68,7 @@ func (h *holder) stop(m *member, status int) (moved bool) {
 	if m.stopped && m.status == status {
 		return false
 	}
-	m.stopped, m.status, m.why, m.ended, h.stirred = true, status, "", false, true
+	m.stopped, m.status, m.why, m.given, m.ended, h.stirred = true, status, "", "", false, true
 	switch m.event() {
 	case unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK, unix.PTRACE_EVENT_CLONE:
 		h.adopt(m)

@@ -10,10 +10,11 @@ import (
 type Task struct {
 	PID, TID int
 	Name     string // comm, see proc(5): chosen by the task, quote it
-	Why      string // in Report.Loose one of the Why constants, else empty
+	Why      string // in Report.Loose one of the Why constants, or what keeps it from stopping; else empty
 }
 
-// The values of Task.Why in Report.Loose.
+// The values of Task.Why in Report.Loose, but for tasks that have not stopped in
+// their time: of these it says what they are doing.
 const (
 	WhySelf     = "belongs to ipc-cr itself"
 	WhyAncestor = "is an ancestor of ipc-cr"

@@ -18,8 +18,10 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
@@ -39,22 +41,43 @@ type Guard struct {
 // dir may be nil.
 //
 // One guard over a namespace at a time, or one would take the other's change for
-// the state before: while another process's note is there, Start waits for it up
-// to a minute.
-func Start(ns *nsenter.Namespace, dir *state.Dir) (*Guard, error) {
+// the state before: while another process's note is there, Start waits for that
+// long.
+func Start(ns *nsenter.Namespace, dir *state.Dir, wait time.Duration) (*Guard, error) {
 	g := &Guard{ns: ns}
-	if err := detached(func() error { return g.start(dir) }); err != nil {
+	if err := detached(func() error { return g.start(dir, wait) }); err != nil {
 		return nil, fmt.Errorf("guard over %s: %w", ns, err)
 	}
 	return g, nil
 }
 
-func (g *Guard) start(dir *state.Dir) (err error) {
+// Await waits, for that long, while another process has a guard over a namespace,
+// and takes no turn.
+func Await(ctx context.Context, ns *nsenter.Namespace, dir *state.Dir, wait time.Duration) error {
+	name, err := noteName(ns)
+	if err != nil {
+		return fmt.Errorf("guard over %s: %w", ns, err)
+	}
+	for deadline := time.Now().Add(wait); ; {
+		_, err := settle(ctx, dir, name)
+		if !errors.Is(err, errInUse) {
+			return nil // what is wrong with it is said when it is needed
+		}
+		if !time.Now().Before(deadline) {
+			return fmt.Errorf("guard over %s: another ipc-cr works in it, still after %s: %w", ns, wait, err)
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("wait for another ipc-cr that works in %s: %w", ns, err)
+		}
+	}
+}
+
+func (g *Guard) start(dir *state.Dir, wait time.Duration) (err error) {
 	if g.root, err = rootOf(g.ns); err != nil {
 		return err
 	}
 	if dir != nil {
-		if g.note, err = takeTurn(g.ns, g.root, dir, turnTimeout); err != nil {
+		if g.note, err = takeTurn(g.ns, g.root, dir, wait); err != nil {
 			return err
 		}
 	}

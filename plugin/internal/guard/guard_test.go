@@ -155,7 +155,7 @@ func TestGuardSurvivesSignals(t *testing.T) {
 // start starts a guard of the test process itself.
 func start(t *testing.T, ns *nsenter.Namespace, dir *state.Dir) *Guard {
 	t.Helper()
-	g, err := Start(ns, dir)
+	g, err := Start(ns, dir, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestGuardIsNotBornInTheNamespace(t *testing.T) {
 	ns := nstest.Fresh(t)
 	var g *Guard
 	err := ns.Run(func() (err error) {
-		g, err = Start(ns, nil)
+		g, err = Start(ns, nil, time.Minute)
 		return err
 	})
 	if err != nil {
@@ -241,7 +241,7 @@ func TestStartTakesTurns(t *testing.T) {
 	}
 	started := make(chan error)
 	go func() {
-		g, err := Start(ns, dir)
+		g, err := Start(ns, dir, time.Minute)
 		if err == nil {
 			err = g.Release()
 		}
@@ -254,7 +254,7 @@ func TestStartTakesTurns(t *testing.T) {
 	if err := <-started; err != nil {
 		t.Errorf("when the other has ended: %v", err)
 	}
-	if other, err := Start(nstest.Fresh(t), dir); err != nil {
+	if other, err := Start(nstest.Fresh(t), dir, time.Minute); err != nil {
 		t.Errorf("in another namespace: %v", err)
 	} else {
 		other.Release()
@@ -271,7 +271,7 @@ func TestStartBesideGarbage(t *testing.T) {
 	if err := dir.Create(n.fileName(), []byte("{")); err != nil {
 		t.Fatal(err)
 	}
-	if g, err := Start(ns, dir); err == nil {
+	if g, err := Start(ns, dir, time.Minute); err == nil {
 		g.Release()
 		t.Error("started")
 	} else if !strings.Contains(err.Error(), filepath.Join(dir.Path(), n.fileName())) {

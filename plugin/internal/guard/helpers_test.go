@@ -94,7 +94,7 @@ var ownerProgram = nstest.Program("guard.owner", func(args []string) {
 		dir, err = state.Open(args[1])
 		check(err)
 	}
-	g, err := Start(ns, dir)
+	g, err := Start(ns, dir, time.Minute)
 	check(err)
 	check(g.Set(change(oldMax, raised)))
 	check(setMax(ns, g.root, raised))

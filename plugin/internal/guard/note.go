@@ -54,11 +54,19 @@ func newNote(ns *nsenter.Namespace, root *Root) (note, error) {
 const notePrefix, noteSuffix = "guard-", ".json"
 
 // fileName names the note's file.
-func (n *note) fileName() string {
-	if n.Namespace.ID != 0 {
-		return fmt.Sprintf("%s%d%s", notePrefix, n.Namespace.ID, noteSuffix)
+func (n *note) fileName() string { return nameOf(n.Namespace.ID, n.Namespace.Inode) }
+
+// noteName names the file of a namespace's note.
+func noteName(ns *nsenter.Namespace) (string, error) {
+	id, err := ns.ID()
+	return nameOf(id, ns.Inode()), err
+}
+
+func nameOf(id, inode uint64) string {
+	if id != 0 {
+		return fmt.Sprintf("%s%d%s", notePrefix, id, noteSuffix)
 	}
-	return fmt.Sprintf("%sinode-%d%s", notePrefix, n.Namespace.Inode, noteSuffix)
+	return fmt.Sprintf("%sinode-%d%s", notePrefix, inode, noteSuffix)
 }
 
 func isNoteName(name string) bool {

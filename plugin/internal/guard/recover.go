@@ -16,8 +16,6 @@ import (
 const (
 	// settleTimeout is how long a guard may take for what it has to put back.
 	settleTimeout = 2 * time.Second
-	// turnTimeout is how long Start waits for another ipc-cr.
-	turnTimeout = time.Minute
 	// pollInterval is the pause between two looks at a note.
 	pollInterval = 5 * time.Millisecond
 )
@@ -57,11 +55,18 @@ func settle(ctx context.Context, dir *state.Dir, name string) (done string, err 
 		if !errors.Is(err, errPending) || time.Now().After(deadline) {
 			return done, err
 		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(pollInterval):
+		if err := pause(ctx); err != nil {
+			return "", err
 		}
+	}
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(pollInterval):
+		return nil
 	}
 }
 
@@ -160,7 +165,7 @@ func takeTurn(ns *nsenter.Namespace, root *Root, dir *state.Dir, timeout time.Du
 		if err != nil && !errors.Is(err, errInUse) {
 			return nil, err
 		}
-		if err != nil && time.Now().After(deadline) {
+		if err != nil && !time.Now().Before(deadline) {
 			return nil, fmt.Errorf("another ipc-cr works in it, still after %s: %w", timeout, err)
 		}
 	}

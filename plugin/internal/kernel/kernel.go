@@ -112,8 +112,10 @@ type Kernel interface {
 	// MaySetSysctl tells whether SetSysctl of that name is allowed, and changes
 	// nothing.
 	MaySetSysctl(name string) error
-	// MayRestore tells, before anything is made, whether SetNextID, Create as
-	// each of the creators, Send and Copy on a queue of mode 0, and Set and Remove of
+	// MaySetNextID tells whether SetNextID is allowed, and changes nothing.
+	MaySetNextID() error
+	// MayRestore tells, before anything is made, by the caller's capabilities
+	// whether SetNextID, Create as each of the creators, Send and Copy on a queue of mode 0, and Set and Remove of
 	// what was created are allowed. Its error names the capability that is missing.
 	MayRestore(creators []Creator) error
 	// MayRemove tells whether Remove of a queue is allowed, as MayRestore does.

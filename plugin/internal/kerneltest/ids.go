@@ -179,6 +179,9 @@ func creatorNobody(b *bench) {
 }
 
 func mayRestore(b *bench) {
+	if err := b.k.MaySetNextID(); err != nil {
+		b.Errorf("may set the next id: %v", err)
+	}
 	if err := b.k.MayRestore([]kernel.Creator{b.self}); err != nil {
 		b.Error(err)
 	}

@@ -34,6 +34,9 @@ type Target struct {
 	// so much on walking; nil if that is not worth it, or not possible. nil for
 	// never. It may be called from several goroutines at once.
 	Walker func(walking time.Duration) kernel.Walker
+	// Frozen says that no process uses the objects: all tasks of the namespace are
+	// stopped, for sure.
+	Frozen bool
 }
 
 // Kind is one kind of IPC objects, with the image file that holds it.
@@ -124,6 +127,9 @@ type Plan interface {
 	// Steps tells what happens to the objects about which a wanted action is
 	// taken.
 	Steps(wanted func(Action) bool) []Step
+	// Absent returns the names of the image's objects, as in Objects, that are not in
+	// the namespace and that Make does not make.
+	Absent() []string
 	// Needs is what Make will need of the namespace's limits.
 	Needs() Needs
 	// Strangers counts the objects in the namespace that are neither leftovers
@@ -133,8 +139,16 @@ type Plan interface {
 	// of it before, and all after Seal.
 	Objects() []record.Object
 	// May tells, before anything is changed, whether the privileges are there for
-	// what Begin, Make, Seal and Undo are going to do. Its error names what is missing.
+	// what Begin, Make, Seal and Undo are going to do, and for making again what Make
+	// removes. Its error names what is missing.
 	May(k kernel.Kernel, s Situation) error
+	// Removes reports whether Make removes objects that are nowhere else: Save comes
+	// first then.
+	Removes() bool
+	// Save writes the image of those objects, whole, as Survey.Copy would. Make
+	// removes none that is not as it was then. A kind without objects writes what
+	// goes with every image.
+	Save(ctx context.Context, t *Target, k kernel.Kernel, stage *images.Stage) (images.Details, error)
 	// Begin is called once for each kind before the first Make.
 	Begin(k kernel.Kernel, t *Target, s Situation) error
 	// Make makes the objects, closed to everybody else.
@@ -154,7 +168,8 @@ type Action string
 // The actions. Make makes an object that is not there; Remake removes the
 // leftover of a killed restore and makes it anew; Keep leaves an equal object
 // alone, Adopted one that only resembles the image's; Replaced removes what is
-// in the way. Leave leaves an object alone, or leaves it missing, because of what
+// in the way. Filled gives one that was made and never used the image's content,
+// in place of none. Leave leaves an object alone, or leaves it missing, because of what
 // was restored before; Remove removes one that the image no longer has. Conflict
 // means that the policy forbids to go on.
 const (
@@ -163,6 +178,7 @@ const (
 	Keep     Action = "keep"
 	Adopted  Action = "adopt"
 	Replaced Action = "replace"
+	Filled   Action = "fill"
 	Leave    Action = "leave"
 	Remove   Action = "remove"
 	Conflict Action = "conflict"

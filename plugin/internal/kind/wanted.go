@@ -5,6 +5,14 @@ import "github.com/ipc-cr/ipc-cr/plugin/internal/record"
 // Wanted is what the engine wants of a Plan.
 type Wanted struct {
 	Policy Policy
+	// Fill: what was made with the image's key, id, owner and mode, and was never used
+	// since, is filled, whatever the policy is.
+	Fill bool
+	// Second is from before anything of the namespace was looked at, as the kernel
+	// stamps objects.
+	Second int64
+	// Anew: what an earlier Plan of the same image found out does not count any more.
+	Anew bool
 	// Orders has one for each of Image.Objects, or none: then the policy decides
 	// about all.
 	Orders []Order
@@ -22,19 +30,24 @@ type Do int
 // The orders. Decide leaves it to the policy. Stay leaves the object alone,
 // whatever has become of it. Update replaces what Was tells of, or removes it if
 // it is Gone, unless somebody has used it since. Hold wants the object to be equal
-// to the image's.
+// to the image's. Rest wants it not to have been used since Since.
 const (
 	Decide Do = iota
 	Stay
 	Update
 	Hold
+	Rest
 )
 
 // Order is what the record says about one object.
 type Order struct {
 	Do     Do
 	Reason string         // of Stay
-	Was    *record.Object // what the last restore left; for Update
+	Was    *record.Object // what the last restore left; for Update and Rest
+	// Of Rest: a second, as the kernel stamps objects, and whether the object was
+	// there then.
+	Since  int64
+	Absent bool
 	// Begun is what an interrupted restore was making there, nil for nothing. Its
 	// leftover is made anew, or removed if it is Gone, whatever Do is.
 	Begun *record.Object

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
@@ -38,7 +39,8 @@ type Keeper struct {
 	mu        sync.Mutex
 	forbidden string // why nothing may change, empty if it may
 	unshared  bool
-	raised    guard.Things // what is to be put back
+	wait      time.Duration // for another ipc-cr that has raised limits
+	raised    guard.Things  // what is to be put back
 	changes   map[string]Change
 	guard     *guard.Guard
 	dir       *state.Dir
@@ -49,7 +51,17 @@ type Keeper struct {
 // NewKeeper makes a Keeper of the namespace ns, of which space is what calls are
 // made in. Both must stay open until PutBack.
 func NewKeeper(ns *nsenter.Namespace, space kernel.Space) *Keeper {
-	return &Keeper{ns: ns, space: space, changes: map[string]Change{}, openState: state.Default}
+	return &Keeper{ns: ns, space: space, wait: turnTimeout, changes: map[string]Change{}, openState: state.Default}
+}
+
+// turnTimeout is how long Raise waits for another ipc-cr.
+const turnTimeout = time.Minute
+
+// Hurry has Raise wait for nobody: tasks stand still meanwhile.
+func (k *Keeper) Hurry() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wait = 0
 }
 
 // Unshared says that the namespace is fresh, so that nobody else can reach it
@@ -75,7 +87,7 @@ func (k *Keeper) Forbid(reason string) {
 // takes care of.
 //
 // The first change starts the guard. Where another ipc-cr has raised a limit of
-// the namespace, it waits up to a minute until that has put it back.
+// the namespace, it waits up to a minute until that has put it back, see Hurry.
 func (k *Keeper) Raise(kn kernel.Kernel, name string, atLeast int64) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -98,6 +110,20 @@ func (k *Keeper) Raise(kn kernel.Kernel, name string, atLeast int64) error {
 func (k *Keeper) forbiddenError(name string, current, wanted int64) error {
 	return fmt.Errorf("%s is %d, %d is needed: %w (%s): run sysctl %s=%d first",
 		name, current, wanted, ErrForbidden, k.forbidden, name, wanted)
+}
+
+// May reports, by its error, whether Raise of that limit is ruled out by Forbid.
+func (k *Keeper) May(kn kernel.Kernel, name string, atLeast int64) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.forbidden == "" {
+		return nil
+	}
+	current, err := guard.ReadSysctl(kn, name)
+	if err != nil || current >= atLeast {
+		return err
+	}
+	return k.forbiddenError(name, current, atLeast)
 }
 
 // raise guards first, then changes. The value is read when the guard has its

@@ -43,7 +43,7 @@ func (k *Keeper) startGuard() error {
 	if err != nil && !errors.Is(err, state.ErrNowhere) {
 		return err
 	}
-	g, err := guard.Start(k.ns, dir) // without a note where there is no place for one
+	g, err := guard.Start(k.ns, dir, k.wait) // without a note where there is no place for one
 	if err != nil {
 		return errors.Join(err, closeState(dir))
 	}

@@ -158,6 +158,8 @@ func (t *thread) Set(id int32, attr kernel.Attr) error {
 
 func (t *thread) Remove(id int32) error { return sysv.Remove(id) }
 
+func (t *thread) MaySetNextID() error { return t.openNextID() }
+
 func (t *thread) SetNextID(id int32) error {
 	if err := t.openNextID(); err != nil {
 		return err
@@ -171,7 +173,7 @@ func (t *thread) openNextID() error {
 	}
 	fd, err := unix.Open(sysctlPath(nextIDName), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open sysctl %s for writing (needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN over the namespace): %w", nextIDName, err)
+		return fmt.Errorf("open sysctl %s for writing (needs a writable /proc/sys, and CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN over the namespace): %w", nextIDName, err)
 	}
 	t.nextID = fd
 	return nil

@@ -14,9 +14,7 @@ import (
 
 func (t *thread) MayRestore(creators []kernel.Creator) error {
 	// A capability in a parent user namespace counts in the child's as well
-	// (user_namespaces(7)), so the thread's own set decides. To open the file of
-	// msg_next_id would tell it too, but costs a look-up in a fresh namespace,
-	// where the kernel has to make everything on the way.
+	// (user_namespaces(7)), so the thread's own set decides.
 	held, err := Capabilities()
 	if err != nil {
 		return err

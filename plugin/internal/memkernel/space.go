@@ -128,6 +128,15 @@ func (t *Task) MayRestore(creators []kernel.Creator) error {
 	return nil
 }
 
+// MaySetNextID implements kernel.Kernel: it is allowed.
+func (t *Task) MaySetNextID() error {
+	if err := t.enter("MaySetNextID"); err != nil {
+		return err
+	}
+	t.space.mu.Unlock()
+	return nil
+}
+
 // MayRemove implements kernel.Kernel: everything is allowed.
 func (t *Task) MayRemove(*kernel.Queue) error {
 	if err := t.enter("MayRemove"); err != nil {

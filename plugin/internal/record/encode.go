@@ -23,6 +23,8 @@ const maxTasks = 256
 //	{"namespace":{...},"restored":{...},"objects":{"msgq":[
 //	["7 0x77",3405691582,[7,119,384,0,0,0,0,16384,2],[1764000000,1764000001,4711]],
 //	["8 0x78",0,[8,120,384,0,0,0,0,16384,0]]]},
+//	"ran":[
+//	{"boottime_ns":1,"second":1764000002,"absent":{"msgq":["8 0x78"]}}],
 //	"pending":{"restored":{...},"sealing":false,"makes":{...},"leaves":{...}}}]}
 //
 // It is written and read by hand because there can be very many objects. What is
@@ -131,6 +133,13 @@ func (e *encoder) taken(t Taken) *encoder {
 func (e *encoder) source(s *Source) *encoder {
 	e.text(`{"namespace":`).identity(s.Namespace).text(`,"restored":{`).snapshot(s.Snapshot)
 	e.text(`},"objects":`).objects(s.Objects)
+	if len(s.Ran) > 0 {
+		e.text(",\n\"ran\":[")
+		for i := range s.Ran {
+			e.comma(i).text("\n").ran(&s.Ran[i])
+		}
+		e.text("]")
+	}
 	if p := s.Pending; p != nil {
 		e.text(",\n\"pending\":{\"restored\":{").snapshot(p.Snapshot).text(`},"sealing":`).truth(p.Sealing)
 		e.text(`,"makes":`).objects(p.Makes).text(`,"leaves":`).objects(p.Leaves).text("}")
@@ -138,9 +147,21 @@ func (e *encoder) source(s *Source) *encoder {
 	return e.text("}")
 }
 
+func (e *encoder) ran(r *Ran) *encoder {
+	e.text(`{"boottime_ns":`).integer(r.Boottime).text(`,"second":`).integer(r.Second).text(`,"absent":{`)
+	for i, kind := range sortedKeys(r.Absent) {
+		e.comma(i).quote(kind).text(":[")
+		for i, name := range r.Absent[kind] {
+			e.comma(i).quote(name)
+		}
+		e.text("]")
+	}
+	return e.text("}}")
+}
+
 func (e *encoder) objects(o Objects) *encoder {
 	e.text("{")
-	for i, kind := range o.kinds() {
+	for i, kind := range sortedKeys(o) {
 		e.comma(i).quote(kind).text(":[")
 		for i := range o[kind] {
 			e.comma(i).text("\n").object(&o[kind][i])

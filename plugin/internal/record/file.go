@@ -12,22 +12,19 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
-// File is the record of one namespace, claimed: nobody else changes it, or
-// restores into the namespace by it, until Close or this process's death.
+// File is the record of one namespace, locked: nobody else changes it, or
+// restores into the namespace by it, until Close or this process's death. The
+// lock is one of its own because the record is replaced with each change.
 type File struct {
 	dir    *state.Dir
 	target nsenter.Identity
-	claim  *state.Claim // nil if there is nobody to claim it from
+	lock   *state.Lock // nil if there is nobody to lock it against
 }
 
-const (
-	// turnTimeout is how long Open waits for another process.
-	turnTimeout = time.Minute
-	// pollInterval is the pause between two tries.
-	pollInterval = 5 * time.Millisecond
-)
+// turnTimeout is how long Open waits for another process.
+const turnTimeout = time.Minute
 
-// Open claims the record of a namespace, whether there is one or not. It waits
+// Open locks the record of a namespace, whether there is one or not. It waits
 // up to a minute for another process that has it. dir must stay open until
 // Close.
 func Open(ctx context.Context, dir *state.Dir, target nsenter.Identity) (*File, error) {
@@ -35,37 +32,11 @@ func Open(ctx context.Context, dir *state.Dir, target nsenter.Identity) (*File, 
 }
 
 func open(ctx context.Context, dir *state.Dir, target nsenter.Identity, patience time.Duration) (*File, error) {
-	name := lockName(target)
-	deadline := time.Now().Add(patience)
-	for {
-		claim, err := claim(dir, name)
-		switch {
-		case err == nil:
-			return &File{dir: dir, target: target, claim: claim}, nil
-		case !errors.Is(err, state.ErrBusy) && !errors.Is(err, unix.ENOENT):
-			return nil, fmt.Errorf("record: %w", err)
-		case time.Now().After(deadline):
-			return nil, fmt.Errorf("record: another restore into the namespace has not ended in %v: %w", patience, err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(pollInterval):
-		}
+	lock, err := dir.AwaitLock(ctx, stem(target), "the record of restores into the namespace", patience)
+	if err != nil {
+		return nil, fmt.Errorf("record: %w", err)
 	}
-}
-
-// claim claims a file that stands for the record, which is replaced with each
-// change.
-func claim(dir *state.Dir, name string) (*state.Claim, error) {
-	c, err := dir.Claim(name)
-	if !errors.Is(err, unix.ENOENT) {
-		return c, err
-	}
-	if err := dir.Create(name, nil); err != nil && !errors.Is(err, unix.EEXIST) {
-		return nil, err
-	}
-	return dir.Claim(name)
+	return &File{dir: dir, target: target, lock: lock}, nil
 }
 
 // Unshared is Open for a namespace that nobody else can reach yet: there is
@@ -75,11 +46,7 @@ func Unshared(dir *state.Dir, target nsenter.Identity) *File {
 }
 
 // Close gives the record free.
-func (f *File) Close() {
-	if f.claim != nil {
-		f.claim.Release()
-	}
-}
+func (f *File) Close() error { return f.lock.Release() }
 
 // Read returns the record, an empty one if there is none. The error matches
 // ErrDamaged if what is there is no record, and then an empty one is returned
@@ -123,15 +90,25 @@ func (f *File) Write(r *Record) error {
 // Note writes down a checkpoint that was taken of the namespace itself, and
 // whether its container went on after it.
 func Note(ctx context.Context, dir *state.Dir, target nsenter.Identity, taken Taken) error {
+	return change(ctx, dir, target, func(r *Record) { r.note(taken) })
+}
+
+// NoteRan writes down that a container came to run after a restore from a
+// namespace.
+func NoteRan(ctx context.Context, dir *state.Dir, target, from nsenter.Identity, ran Ran) error {
+	return change(ctx, dir, target, func(r *Record) { r.AddSource(from).NoteRan(ran) })
+}
+
+// change rewrites a record.
+func change(ctx context.Context, dir *state.Dir, target nsenter.Identity, how func(*Record)) error {
 	f, err := Open(ctx, dir, target)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
 	r, err := f.Read()
-	if err != nil {
-		return err
+	if err == nil {
+		how(r)
+		err = f.Write(r)
 	}
-	r.note(taken)
-	return f.Write(r)
+	return errors.Join(err, f.Close())
 }

@@ -198,11 +198,41 @@ func (p *parser) source() (s Source) {
 	s.Snapshot = p.snapshot()
 	p.want(`},"objects":`)
 	s.Objects = p.objects()
+	if p.has(",\n\"ran\":[") {
+		p.list("\n", func() { s.Ran = append(s.Ran, p.ran()) })
+		p.failed = p.failed || len(s.Ran) > maxRan
+	}
 	if p.has(",\n\"pending\":{\"restored\":{") {
 		s.Pending = p.pending()
 	}
 	p.want("}")
 	return s
+}
+
+func (p *parser) ran() (r Ran) {
+	p.want(`{"boottime_ns":`)
+	r.Boottime = p.integer()
+	p.want(`,"second":`)
+	r.Second = p.integer()
+	p.want(`,"absent":{`)
+	for first := true; !p.failed && !p.has("}"); first = false {
+		if !first {
+			p.want(",")
+		}
+		kind := p.quoted()
+		p.want(":[")
+		names := []string{}
+		p.list("", func() { names = append(names, p.quoted()) })
+		if _, twice := r.Absent[kind]; twice {
+			p.failed = true
+		}
+		if r.Absent == nil {
+			r.Absent = map[string][]string{}
+		}
+		r.Absent[kind] = names
+	}
+	p.want("}")
+	return r
 }
 
 func (p *parser) pending() *Pending {

@@ -10,8 +10,8 @@ package record
 
 import (
 	"errors"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
@@ -50,7 +50,16 @@ type Source struct {
 	Namespace nsenter.Identity // as the images' JSON file claims it
 	Snapshot  Snapshot         // restored last; its Boottime is 0 before the first is complete
 	Objects   Objects          // of Snapshot
+	Ran       []Ran            // restores after which a container ran
 	Pending   *Pending         // a restore under way, or one that was interrupted
+}
+
+// Ran is a restore of a checkpoint after which its container came to run: what
+// it was restored for has happened.
+type Ran struct {
+	Boottime int64               // of the checkpoint
+	Second   int64               // before it ran, as the kernel stamps objects
+	Absent   map[string][]string // names of objects that were not there, by their kind
 }
 
 // Pending is a restore that has begun.
@@ -111,6 +120,31 @@ func (r *Record) WasLeftRunning(boottime int64) bool {
 	return slices.ContainsFunc(r.Taken, func(t Taken) bool { return t.Boottime == boottime && t.LeftRunning })
 }
 
+// RanAfter returns the last restore of a checkpoint after which its container came
+// to run, nil for none.
+func (s *Source) RanAfter(boottime int64) *Ran {
+	for i := range slices.Backward(s.Ran) {
+		if s.Ran[i].Boottime == boottime {
+			return &s.Ran[i]
+		}
+	}
+	return nil
+}
+
+// maxRan bounds a record: of more checkpoints of one source the oldest are
+// forgotten.
+const maxRan = 256
+
+// NoteRan adds a restore after which a container ran. Of one checkpoint the last
+// counts.
+func (s *Source) NoteRan(r Ran) {
+	s.Ran = slices.DeleteFunc(s.Ran, func(old Ran) bool { return old.Boottime == r.Boottime })
+	s.Ran = append(s.Ran, r)
+	if extra := len(s.Ran) - maxRan; extra > 0 {
+		s.Ran = slices.Delete(s.Ran, 0, extra)
+	}
+}
+
 // maxTaken bounds a record: of more checkpoints of one namespace the oldest are
 // forgotten.
 const maxTaken = 1024
@@ -141,12 +175,5 @@ func ByName(lists ...[]Object) map[string]*Object {
 	return found
 }
 
-// kinds returns the kinds' names in order.
-func (o Objects) kinds() []string {
-	names := make([]string, 0, len(o))
-	for name := range o {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, strings.Compare)
-	return names
-}
+// sortedKeys returns the kinds' names in order.
+func sortedKeys[V any](byKind map[string]V) []string { return slices.Sorted(maps.Keys(byKind)) }

@@ -39,7 +39,8 @@ func sample() *Record {
 		Sources: []Source{
 			{Namespace: nsenter.Identity{BootID: "b00t", Inode: 8, Tasks: []nsenter.Task{{PID: 1, Start: 2}, {PID: 3, Start: 4}}}, Objects: Objects{},
 				Pending: &Pending{Snapshot: snapshot, Sealing: true, Makes: objects, Leaves: Objects{"msgq": {}}}},
-			{Namespace: nsenter.Identity{BootID: "x", ID: 9}, Snapshot: snapshot, Objects: objects},
+			{Namespace: nsenter.Identity{BootID: "x", ID: 9}, Snapshot: snapshot, Objects: objects,
+				Ran: []Ran{{Boottime: 5, Second: 6}, {Boottime: 12345678901, Second: 7, Absent: map[string][]string{"msgq": {"7 0x77", "x\ny"}, "sem": {}}}}},
 		},
 	}
 }
@@ -81,6 +82,18 @@ func TestParseIsStrict(t *testing.T) {
 	numbers := strings.Replace(good, "[1764000000,", "["+strings.Repeat("1,", maxNumbers), 1)
 	if _, err := parse([]byte(numbers)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("many numbers: %v", err)
+	}
+}
+
+// Of one checkpoint the last restore counts, and the oldest are forgotten.
+func TestRan(t *testing.T) {
+	s := Source{}
+	for i := range int64(maxRan + 5) {
+		s.NoteRan(Ran{Boottime: i, Second: 1})
+	}
+	s.NoteRan(Ran{Boottime: 7, Second: 2})
+	if len(s.Ran) != maxRan || s.RanAfter(4) != nil || s.RanAfter(8).Second != 1 || s.RanAfter(7).Second != 2 {
+		t.Errorf("%d, %v, %v, %v", len(s.Ran), s.RanAfter(4), s.RanAfter(8), s.RanAfter(7))
 	}
 }
 
@@ -283,13 +296,12 @@ func TestSweep(t *testing.T) {
 	for _, name := range names {
 		left[name] = true
 	}
-	want := map[string]bool{fileName(alive): true, lockName(alive): true, fileName(noID): true, lockName(noID): true}
+	want := map[string]bool{fileName(alive): true, fileName(noID): true}
 	for _, name := range odd {
 		want[name] = true
 	}
 	if !opensAll(t) { // then nothing is proven of the current boot
 		delete(left, fileName(gone))
-		delete(left, lockName(gone))
 	}
 	if diff := cmp.Diff(want, left); diff != "" {
 		t.Errorf("(-want +left):\n%s", diff)

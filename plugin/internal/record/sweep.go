@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
@@ -16,7 +17,6 @@ import (
 const (
 	namePrefix = "record-"
 	fileSuffix = ".json"
-	lockSuffix = ".lock"
 )
 
 // stem is a record's name without suffix.
@@ -25,8 +25,6 @@ func stem(id nsenter.Identity) string {
 }
 
 func fileName(id nsenter.Identity) string { return stem(id) + fileSuffix }
-
-func lockName(id nsenter.Identity) string { return stem(id) + lockSuffix }
 
 // bootPart is the beginning of a boot id, a UUID: enough to tell two apart.
 func bootPart(boot string) string {
@@ -52,12 +50,9 @@ func Sweep(dir *state.Dir) {
 		return
 	}
 	boot := strings.TrimSpace(string(text))
-	var names []string
-	for _, name := range all {
-		if strings.HasPrefix(name, namePrefix) {
-			names = append(names, name)
-		}
-	}
+	names := slices.DeleteFunc(all, func(name string) bool {
+		return !strings.HasPrefix(name, namePrefix) || !strings.HasSuffix(name, fileSuffix)
+	})
 	rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 	for _, name := range names[:min(len(names), sweepMost)] {
 		if dead(name, boot) {
@@ -66,8 +61,7 @@ func Sweep(dir *state.Dir) {
 	}
 }
 
-// dead tells whether a record is of a namespace that is gone. A lock goes with
-// its record.
+// dead tells whether a record is of a namespace that is gone.
 func dead(name, boot string) bool {
 	id, ok := identityOf(name, boot)
 	if !ok {
@@ -84,7 +78,7 @@ func dead(name, boot string) bool {
 // where the kernel gave no id: nothing proves in this boot that such a namespace
 // is gone, and to look for it is to look at all tasks.
 func identityOf(name, boot string) (id nsenter.Identity, ok bool) {
-	stem := strings.TrimSuffix(strings.TrimSuffix(name, fileSuffix), lockSuffix)
+	stem := strings.TrimSuffix(name, fileSuffix)
 	part, numbers, ok := strings.Cut(strings.TrimPrefix(stem, namePrefix), "-")
 	if n, err := fmt.Sscanf(numbers, "%d-%d", &id.ID, &id.Inode); !ok || err != nil || n != 2 {
 		return id, false

@@ -42,17 +42,23 @@ func (d *Dir) lock(file *os.File, name string) error {
 		}
 		return fmt.Errorf("claim %s: %w", d.Join(name), err)
 	}
-	var locked, named unix.Stat_t
-	if err := unix.Fstat(fd, &locked); err != nil {
+	named, err := d.names(fd, name)
+	switch {
+	case err != nil:
 		return fmt.Errorf("claim %s: %w", d.Join(name), err)
-	}
-	if err := unix.Fstatat(d.fd, name, &named, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("claim %s: %w", d.Join(name), err)
-	}
-	if locked.Dev != named.Dev || locked.Ino != named.Ino {
-		return fmt.Errorf("claim %s: replaced meanwhile: %w", d.Join(name), ErrBusy)
+	case !named:
+		return d.explainLost(name)
 	}
 	return nil
+}
+
+// explainLost says what has become of the file that was just open under a name.
+func (d *Dir) explainLost(name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("claim %s: %w", d.Join(name), err)
+	}
+	return fmt.Errorf("claim %s: replaced meanwhile: %w", d.Join(name), ErrBusy)
 }
 
 // Read returns the claimed file's content. Errors as of Dir.Read.

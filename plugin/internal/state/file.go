@@ -132,21 +132,26 @@ func (d *Dir) open(name string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", d.Join(name), err)
 	}
-	var st unix.Stat_t
-	err = unix.Fstat(fd, &st)
-	switch {
-	case err != nil:
-		err = fmt.Errorf("stat %s: %w", d.Join(name), err)
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		err = fmt.Errorf("open %s: %w: not a regular file", d.Join(name), ErrUntrusted)
-	case int(st.Uid) != unix.Geteuid():
-		err = fmt.Errorf("open %s: %w: belongs to uid %d", d.Join(name), ErrUntrusted, st.Uid)
-	}
-	if err != nil {
+	if err := d.trustFile(fd, name); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), d.Join(name)), nil
+}
+
+// trustFile refuses an open file that is not a regular one of the caller's own.
+func (d *Dir) trustFile(fd int, name string) error {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	switch {
+	case err != nil:
+		return fmt.Errorf("stat %s: %w", d.Join(name), err)
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return fmt.Errorf("open %s: %w: not a regular file", d.Join(name), ErrUntrusted)
+	case int(st.Uid) != unix.Geteuid():
+		return fmt.Errorf("open %s: %w: belongs to uid %d", d.Join(name), ErrUntrusted, st.Uid)
+	}
+	return nil
 }
 
 // Remove removes a file. No error if there is none.

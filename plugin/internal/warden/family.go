@@ -5,6 +5,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/beside"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/lineage"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/restoring"
 )
 
 // family says who is never stopped for a CRIU run, by the real chain of parents
@@ -14,6 +15,8 @@ type family struct {
 	above      map[int]bool // CRIU's ancestors and CRIU
 	looked     time.Time    // when above was
 	beside     beside.Family
+	making     *restoring.Runs
+	met        bool // a task that another CRIU is making
 }
 
 // chainAge is how long the chain above CRIU counts as the present one: a stop of
@@ -36,5 +39,10 @@ func (f *family) exempt(pid int) bool {
 			return true
 		}
 	}
-	return f.beside.Has(pid)
+	if f.beside.Has(pid) {
+		return true
+	}
+	_, making := f.making.Making(pid)
+	f.met = f.met || making
+	return making
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/restoring"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -80,25 +81,25 @@ func (h *hold) begin(ctx context.Context, dir *state.Dir, n note, wait time.Dura
 	if h.turn, err = takeTurn(ctx, dir, namespaceTurn(identity), h.ns.String(), mine, wait); err != nil {
 		return err
 	}
+	if h.lock, err = freeze.TakeLock(ctx, dir, h.ns, wait); err != nil {
+		return err
+	}
 	if h.only {
 		h.release = func() (time.Duration, error) { return 0, nil }
 		return nil
 	}
-	if h.lock, err = freeze.TakeLock(ctx, h.ns.Fd(), wait); err != nil {
-		return err
-	}
-	return h.stop(ctx, n.CRIU.PID)
+	return h.stop(ctx, dir, n.CRIU.PID)
 }
 
 // stop counts the limit from before the first task is stopped.
-func (h *hold) stop(ctx context.Context, criu int) error {
+func (h *hold) stop(ctx context.Context, dir *state.Dir, criu int) error {
 	h.began = time.Now()
 	if h.limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, h.limit, ErrLimit)
 		defer cancel()
 	}
-	who := &family{criu: criu, init: h.init}
+	who := &family{criu: criu, init: h.init, making: restoring.In(dir)}
 	stopped, err := freeze.All(ctx, h.ns.Inode(), freeze.Options{Exempt: who.exempt})
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, ErrLimit) {
@@ -108,7 +109,8 @@ func (h *hold) stop(ctx context.Context, criu int) error {
 	}
 	h.release = onceRelease(h.began, stopped)
 	h.held = heldOf(h.ns.Inode(), stopped.Report())
-	if ctx.Err() != nil { // nobody is there to let them go
+	h.held.Unseen = h.held.Unseen || who.met // its tasks may come to run
+	if ctx.Err() != nil {                    // nobody is there to let them go
 		_, err := h.release()
 		return errors.Join(context.Cause(ctx), err)
 	}

@@ -17,7 +17,7 @@ const settleTimeout = 2 * time.Second
 
 // Recover puts right what CRIU runs left behind that died together with their
 // warden, in a state directory that holds these names: images get their names
-// back, and notes, sockets and claims of the dead are removed. It is called at
+// back, and notes, sockets, claims and locks of the dead are removed. It is called at
 // the start of each checkpoint and restore, and costs microseconds if there is nothing to do.
 // Several processes may call it at once. It waits for wardens that are still at
 // work, for a moment.
@@ -49,6 +49,7 @@ func Recover(ctx context.Context, dir *state.Dir, names []string) (r state.Recov
 			warn(err)
 		}
 	}
+	dir.SweepLocks(names)
 	return r
 }
 

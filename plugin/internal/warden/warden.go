@@ -66,8 +66,10 @@ type Held struct {
 	Inode      uint64 `json:"inode"`      // of the namespace
 	Tasks      int    `json:"tasks"`      // threads held
 	Unreadable int    `json:"unreadable"` // tasks whose namespace could not be read
-	Unseen     bool   `json:"unseen"`     // tasks were born and ended too fast to be looked at
-	Exempt     int    `json:"exempt"`     // threads of the namespace that run on
+	// Unseen: tasks may run that are not held. They were born and ended too fast to be
+	// looked at, or CRIU is making them.
+	Unseen bool `json:"unseen"`
+	Exempt int  `json:"exempt"` // threads of the namespace that run on
 	// Loose are tasks that are not held and do not run now, but may run again
 	// without us. At most a few hundred are listed; LooseTotal counts all.
 	Loose      []freeze.Task `json:"loose,omitempty"`

@@ -1,0 +1,132 @@
+package freeze
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A tracer that is stopped itself (SIGSTOP, a debugger, its cgroup's freezer) lets
+// go of nobody: its tracees stay as they are until it goes on or ends. So while
+// tasks are held two timers of the kernel run against this process. They are set
+// anew as long as it is alive to do so, or once where the tasks may only be held
+// for a limited time. One that comes to its end makes the process go on (SIGCONT);
+// if that is not enough, the other one ends it (SIGKILL), and the kernel lets all
+// tasks go.
+const (
+	// heartbeat is how often the timers are set anew.
+	heartbeat = time.Second
+	// heartStopped is how long the process may be unable to.
+	heartStopped = 5 * time.Second
+	// grace is how long it may take then to let go.
+	grace = time.Second
+)
+
+// deadMan is the two timers. Its methods may be called from several goroutines.
+type deadMan struct {
+	mu         sync.Mutex
+	wake, kill timer
+	ended      bool
+	quit       chan struct{} // closed when nobody sets them any more; nil without a heartbeat
+}
+
+// watchSelf starts the timers: for as long as this process lives and for limit at
+// most, or without an end if limit is 0.
+func watchSelf(limit time.Duration) (*deadMan, error) {
+	d := &deadMan{}
+	var err error
+	if d.wake, err = newTimer(unix.SIGCONT); err != nil {
+		return nil, err
+	}
+	if d.kill, err = newTimer(unix.SIGKILL); err != nil {
+		return nil, errors.Join(err, d.wake.remove())
+	}
+	if limit > 0 {
+		err = d.set(limit)
+	} else if err = d.set(heartStopped); err == nil {
+		d.quit = make(chan struct{})
+		go d.beat()
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.end())
+	}
+	return d, nil
+}
+
+func (d *deadMan) beat() {
+	ticker := time.NewTicker(heartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-d.quit:
+			return
+		case <-ticker.C:
+			_ = d.set(heartStopped) // it worked before
+		}
+	}
+}
+
+func (d *deadMan) set(after time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return nil
+	}
+	return errors.Join(d.wake.set(after), d.kill.set(after+grace))
+}
+
+// end stops the timers, when all tasks are let go. A nil deadMan has none.
+func (d *deadMan) end() error {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return nil
+	}
+	d.ended = true
+	if d.quit != nil {
+		close(d.quit)
+	}
+	return errors.Join(d.wake.remove(), d.kill.remove())
+}
+
+// timer is the id of a POSIX timer of this process (timer_create(2)). Unlike a
+// timer of Go's it also comes to its end while the process is stopped.
+type timer int32
+
+// sigevent is struct sigevent of include/uapi/asm-generic/siginfo.h.
+type sigevent struct {
+	value  uintptr
+	signo  int32
+	notify int32 // 0: SIGEV_SIGNAL
+	_      [48]byte
+}
+
+const _ = uint(64 - unsafe.Sizeof(sigevent{}))
+
+func newTimer(signal unix.Signal) (timer, error) {
+	var id timer
+	event := sigevent{signo: int32(signal)}
+	_, _, e := unix.RawSyscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&id)))
+	if err := failure("timer_create", e); err != nil {
+		return 0, fmt.Errorf("see to it that tasks are not held without an end: %w", err)
+	}
+	return id, nil
+}
+
+func (t timer) set(after time.Duration) error {
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(after.Nanoseconds())}
+	_, _, e := unix.RawSyscall6(unix.SYS_TIMER_SETTIME, uintptr(t), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
+	return failure("timer_settime", e)
+}
+
+func (t timer) remove() error {
+	_, _, e := unix.RawSyscall(unix.SYS_TIMER_DELETE, uintptr(t), 0, 0)
+	return failure("timer_delete", e)
+}

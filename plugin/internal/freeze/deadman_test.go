@@ -1,0 +1,142 @@
+package freeze
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+)
+
+var holdProgram = nstest.Program("freeze.hold", holdTasks)
+
+// holdTasks PATH LIMIT RELEASES stops the tasks of the namespace at PATH, says so,
+// and releases them when LIMIT is over, if it RELEASES.
+func holdTasks(args []string) {
+	ns, err := nsenter.OpenPath(args[0])
+	if err != nil {
+		panic(err)
+	}
+	limit, err := time.ParseDuration(args[1])
+	if err != nil {
+		panic(err)
+	}
+	s, err := All(context.Background(), ns.Inode(), Options{Limit: limit})
+	if err != nil {
+		panic(err)
+	}
+	if args[2] == "true" {
+		time.AfterFunc(limit, func() { s.Release() })
+	}
+	fmt.Println("held")
+	os.Stdin.Read(make([]byte, 1))
+}
+
+// A tracer that is stopped itself does not hold the tasks for longer than it may.
+func TestStoppedTracer(t *testing.T) {
+	const limit = 500 * time.Millisecond
+	for _, releases := range []bool{true, false} {
+		t.Run(fmt.Sprintf("releases %t", releases), func(t *testing.T) {
+			ns, c := nstest.Fresh(t), newCounters(t)
+			nstest.Start(t, ns, busyProgram, c.Path, "1", "1")
+			c.waitMoved(t, 1)
+			began := time.Now()
+			p := nstest.Start(t, nil, holdProgram, pathOf(ns), limit.String(), fmt.Sprint(releases))
+			readLine(t, p)
+			if err := unix.Kill(p.PID(), unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			c.mustRest(t)
+			c.waitMoved(t, 1)
+			most := limit
+			if !releases {
+				most += grace
+			}
+			if stood := time.Since(began); stood < limit || stood > most+2*time.Second {
+				t.Errorf("the tasks ran again after %v, want %v", stood, most)
+			}
+			mustBeFree(t, ns.Inode())
+			if alive := unix.Kill(p.PID(), 0) == nil && !endedBy(t, p.PID()); alive != releases {
+				t.Errorf("the tracer is alive: %t", alive)
+			}
+		})
+	}
+}
+
+// endedBy reports whether a child of this process is a zombie.
+func endedBy(t *testing.T, pid int) bool {
+	t.Helper()
+	stat, err := os.ReadFile(procPath(pid, "stat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(stat), ") Z ")
+}
+
+// Without a limit a tracer that was stopped goes on, and holds the tasks again.
+func TestStoppedTracerWithoutLimit(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "1")
+	p := nstest.Start(t, nil, holdProgram, pathOf(ns), "0s", "false")
+	readLine(t, p)
+	if err := unix.Kill(p.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	proc, err := openProc()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.close()
+	eventually(t, "the tracer is stopped", func() bool { return proc.state(p.PID()) == 'T' })
+	eventually(t, "the tracer goes on", func() bool { return proc.state(p.PID()) != 'T' })
+	if stood := time.Since(began); stood < heartStopped-heartbeat-time.Second || stood > heartStopped+2*time.Second {
+		t.Errorf("it went on after %v, want %v", stood, heartStopped)
+	}
+	for end := time.Now().Add(heartbeat + grace + time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		c.mustRest(t)
+	}
+	if endedBy(t, p.PID()) {
+		t.Error("it was ended although it went on")
+	}
+	p.Kill()
+	c.waitMoved(t, 1)
+}
+
+// Nothing of the timers is left when the tasks are released.
+func TestTimersEnd(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "1")
+	for _, limit := range []time.Duration{0, time.Minute} {
+		s := mustStop(t, ns, Options{Limit: limit})
+		if n := len(timersOf(t)); n != 2 {
+			t.Errorf("limit %v: %d timers, want 2", limit, n)
+		}
+		mustRelease(t, s)
+		if left := timersOf(t); len(left) != 0 {
+			t.Errorf("limit %v: left %q", limit, left)
+		}
+	}
+}
+
+// timersOf returns a line for each POSIX timer of this process that is to send a
+// signal (proc_pid_timers(5)).
+func timersOf(t *testing.T) (lines []string) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/timers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, "signal: ") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
