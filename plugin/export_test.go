@@ -33,3 +33,13 @@ func NoteCheckpointIn(ctx context.Context, path string, c Checkpointed) error {
 	defer dir.Close()
 	return noteCheckpoint(ctx, dir, c)
 }
+
+// NoteRanIn is NoteRan with the state directory at path.
+func NoteRanIn(ctx context.Context, path string, r Restored) error {
+	dir, err := state.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return noteRan(ctx, dir, r)
+}

@@ -25,7 +25,7 @@ import (
 )
 
 // meddler is a kind without objects that does something in the namespace at one
-// moment, which no other program could hit: what a task does that nobody could
+// moment, once, which no other program could hit: what a task does that nobody could
 // see or stop, or a step that fails.
 type meddler struct {
 	surveying, copying, beginning, making, checking, sealing func(kernel.Kernel) error
@@ -100,13 +100,19 @@ func (p *meddlerPlan) Save(context.Context, *kind.Target, kernel.Kernel, *images
 func (p *meddlerPlan) May(kernel.Kernel, kind.Situation) error { return nil }
 
 func (p *meddlerPlan) Begin(k kernel.Kernel, _ *kind.Target, _ kind.Situation) error {
-	return call(p.m.beginning, k)
+	return once(&p.m.beginning, k)
 }
 func (p *meddlerPlan) Make(_ context.Context, _ *kind.Target, k kernel.Kernel) error {
-	return call(p.m.making, k)
+	return once(&p.m.making, k)
 }
-func (p *meddlerPlan) Check(_ *kind.Target, k kernel.Kernel) error { return call(p.m.checking, k) }
-func (p *meddlerPlan) Seal(_ *kind.Target, k kernel.Kernel) error  { return call(p.m.sealing, k) }
+func (p *meddlerPlan) Check(_ *kind.Target, k kernel.Kernel) error { return once(&p.m.checking, k) }
+func (p *meddlerPlan) Seal(_ *kind.Target, k kernel.Kernel) error  { return once(&p.m.sealing, k) }
+
+func once(fn *func(kernel.Kernel) error, k kernel.Kernel) error {
+	do := *fn
+	*fn = nil
+	return call(do, k)
+}
 
 // Whatever happens in a namespace during a copy, the copy is not accepted; the
 // next one is. With stopped tasks as without: somebody unseen may have done it.

@@ -32,6 +32,7 @@ type operation struct {
 	Method  plugin.Method
 
 	OnConflict plugin.Policy
+	DryRun     bool
 
 	Inside *nsenter.Namespace `json:"-"` // where the process lives, nil for here
 }
@@ -123,7 +124,7 @@ func (op *operation) run(ns *nsenter.Namespace) (err error) {
 	if op.Restore {
 		_, err = plugin.Restore(context.Background(), plugin.RestoreOptions{
 			Kinds: kinds, Namespace: ns, Fresh: op.PID == 0, Dir: op.Dir, Number: images.Auto,
-			OnConflict: op.OnConflict,
+			OnConflict: op.OnConflict, DryRun: op.DryRun,
 		})
 		return err
 	}

@@ -112,7 +112,7 @@ func (r *restore) putBack(ctx context.Context, k kernel.Kernel) error {
 		r.saved.close())
 }
 
-// putBackNumber makes what one run has removed. What is there still is equal.
+// putBackNumber makes what one run has removed.
 func (r *restore) putBackNumber(ctx context.Context, k kernel.Kernel, number uint32) (err error) {
 	set, err := r.saved.dir.Set(int64(number))
 	if err != nil {
@@ -136,7 +136,7 @@ func (r *restore) putBackNumber(ctx context.Context, k kernel.Kernel, number uin
 func (r *restore) makeAgain(ctx context.Context, k kernel.Kernel, name string, image kind.Image) error {
 	t := r.Target
 	t.Done = nil
-	plan, err := image.Plan(ctx, &t, k, kind.Wanted{Policy: Fail, Record: true})
+	plan, err := image.Plan(ctx, &t, k, kind.Wanted{Policy: Fail, Missing: true, Record: true})
 	if err != nil {
 		return err
 	}

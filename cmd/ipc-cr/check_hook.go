@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -57,7 +58,8 @@ func settingsText(w io.Writer, s criuconf.Settings) {
 	if v.NeighboursMax > 0 {
 		limit = v.NeighboursMax.String()
 	}
-	fmt.Fprintf(w, "     neighbours %s, neighbours_max %s, in_place %s, later %s, method %s\n", v.Neighbours, limit, v.InPlace, v.Later, v.Method)
+	fmt.Fprintf(w, "     neighbours %s, neighbours_max %s, in_place %s, later %s, again %s, existing %s, method %s\n",
+		v.Neighbours, limit, cmp.Or(v.InPlace, "not set"), v.Later, v.Again, v.Existing, v.Method)
 	queues := "none"
 	if len(v.HostQueues) > 0 {
 		queues = strings.Join(v.HostQueues, ", ")

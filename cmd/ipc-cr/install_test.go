@@ -176,9 +176,9 @@ func TestHookText(t *testing.T) {
 		{Of: "services", InFront: true, Place: "/usr/local/sbin/criu", CRIU: "/usr/sbin/criu", Detail: "CRIU calls the hook for /etc/criu/runc.conf too"},
 		{Of: "services", InFront: true, Place: "/usr/local/sbin/criu", CRIU: "/usr/sbin/criu", Detail: "no script", Remedy: "ipc-cr install --in-front"},
 	})
-	settingsText(&text, criuconf.Settings{File: "/c", OK: true, Values: &criuconf.Values{Neighbours: "stop", InPlace: "keep", Later: "refuse", Method: "auto"}})
+	settingsText(&text, criuconf.Settings{File: "/c", OK: true, Values: &criuconf.Values{Neighbours: "stop", Later: "refuse", Again: "refuse", Existing: "refuse", Method: "auto"}})
 	settingsText(&text, criuconf.Settings{File: "/c", Exists: true, OK: true, Values: &criuconf.Values{
-		Neighbours: "ignore", NeighboursMax: 1e10, InPlace: "refuse", Later: "keep", Method: "copy",
+		Neighbours: "ignore", NeighboursMax: 1e10, InPlace: "refuse", Later: "keep", Again: "rollback", Existing: "adopt", Method: "copy",
 		HostQueues: []string{"0x1234:1000", "0x7:0"},
 	}})
 	settingsText(&text, criuconf.Settings{File: "/c", Exists: true, Detail: "/c:1: later: wrong"})

@@ -101,7 +101,7 @@ func (f *restoreFlags) run(cmd *cobra.Command, command []string) error {
 
 // pinFree refuses early what Pin would refuse after the restore.
 func (f *restoreFlags) pinFree() error {
-	if f.pin == "" || f.dryRun {
+	if f.pin == "" {
 		return nil
 	}
 	if ns, err := nsenter.OpenPath(f.pin); err == nil {
@@ -159,10 +159,13 @@ func (f *restoreFlags) restore(cmd *cobra.Command, ns *nsenter.Namespace, policy
 	stoppable := withoutJobStop()
 	report, err := plugin.Restore(cmd.Context(), plugin.RestoreOptions{
 		Kinds: kinds, Namespace: ns, Fresh: f.fresh, Dir: f.dir, Number: number,
-		OnConflict: policy, DryRun: f.dryRun, Progress: bar.progress(),
+		OnConflict: policy, Existing: plugin.ExistingAdopt, Again: plugin.AgainKeep, DryRun: f.dryRun, Progress: bar.progress(),
 	})
 	stoppable()
 	bar.done()
+	if _, conflict := errors.AsType[*plugin.ConflictError](err); conflict {
+		return fmt.Errorf("%w; --on-conflict adopt or replace decides otherwise", err)
+	}
 	if err != nil {
 		return err
 	}

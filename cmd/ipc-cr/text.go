@@ -52,7 +52,7 @@ func restoreText(w io.Writer, r *plugin.RestoreReport) {
 
 // changes counts what was made, replaced or removed.
 func changes(actions map[plugin.Action]int) (n int) {
-	for _, a := range []plugin.Action{plugin.ActionMake, plugin.ActionRemake, plugin.ActionReplace, plugin.ActionRemove} {
+	for _, a := range []plugin.Action{plugin.ActionMake, plugin.ActionRemake, plugin.ActionReplace, plugin.ActionFill, plugin.ActionRemove} {
 		n += actions[a]
 	}
 	return n
@@ -105,7 +105,7 @@ func actions(done map[plugin.Action]int) string {
 		word   string
 	}{
 		{plugin.ActionMake, "made"}, {plugin.ActionRemake, "made anew"}, {plugin.ActionKeep, "equal already"},
-		{plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionLeave, "left alone"},
+		{plugin.ActionFill, "filled"}, {plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionLeave, "left alone"},
 		{plugin.ActionRemove, "removed"}, {plugin.ActionConflict, "in conflict"},
 	}
 	var parts []string

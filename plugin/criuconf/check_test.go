@@ -85,7 +85,7 @@ func TestCheckSettings(t *testing.T) {
 		return // a user's file is refused, which is tested where it is read
 	}
 	right := settings(path)
-	want := &Values{Neighbours: "stop", NeighboursMax: 2e9, InPlace: "refuse", Later: "refuse", Method: "auto", HostQueues: []string{"0x1234:7"}}
+	want := &Values{Neighbours: "stop", NeighboursMax: 2e9, Later: "refuse", Again: "refuse", Existing: "refuse", Method: "auto", HostQueues: []string{"0x1234:7"}}
 	if diff := cmp.Diff(want, right.Values); diff != "" || !right.OK || !right.Exists {
 		t.Errorf("right (-want +got):\n%s", diff)
 	}

@@ -20,8 +20,10 @@ type Settings struct {
 type Values struct {
 	Neighbours    string        `json:"neighbours"`
 	NeighboursMax time.Duration `json:"neighbours_max_ns"` // 0: no limit
-	InPlace       string        `json:"in_place"`
+	InPlace       string        `json:"in_place"`          // "" where nothing is said
 	Later         string        `json:"later"`
+	Again         string        `json:"again"`
+	Existing      string        `json:"existing"`
 	Method        string        `json:"method"`
 	HostQueues    []string      `json:"host_queues"` // "KEY:UID" each
 }
@@ -42,7 +44,7 @@ func settings(path string) Settings {
 	s.OK = true
 	s.Values = &Values{
 		Neighbours: string(c.Neighbours), NeighboursMax: c.NeighboursMax,
-		InPlace: string(c.InPlace), Later: string(c.Later), Method: string(c.Method), HostQueues: []string{},
+		InPlace: string(c.InPlace), Later: string(c.Later), Again: string(c.Again), Existing: string(c.Existing), Method: string(c.Method), HostQueues: []string{},
 	}
 	for _, q := range c.HostQueues {
 		s.Values.HostQueues = append(s.Values.HostQueues, q.String())

@@ -16,13 +16,14 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/restoring"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // Whether a container is left running after its checkpoint CRIU tells nobody
-// before it has ended. A restore into the very namespace that was dumped has to
-// know it, so a small process of the same binary waits for CRIU's end, looks, and
-// notes it.
+// before it has ended, and whether one that was restored comes to run our action
+// script is not told either. A later restore has to know both, so a small process of
+// the same binary waits for CRIU, looks, and notes it.
 
 // afterName is argv[0] of that process, by which the binary knows what it is to be.
 const afterName = "ipc-cr-after"
@@ -32,9 +33,10 @@ const afterFD = 3
 
 // after is what it is told.
 type after struct {
-	CRIU  state.Process       `json:"criu"`
-	Init  state.Process       `json:"init"`
-	Taken plugin.Checkpointed `json:"taken"`
+	CRIU     state.Process        `json:"criu"`
+	Init     state.Process        `json:"init"`
+	Taken    *plugin.Checkpointed `json:"taken,omitempty"`    // of a dump
+	Restored *plugin.Restored     `json:"restored,omitempty"` // of a restore
 }
 
 // init makes the process one that waits, if it was started as such.
@@ -54,18 +56,30 @@ func init() {
 	os.Exit(0)
 }
 
-// watch starts the process that waits for CRIU's end.
+// watch starts the process that waits for CRIU's end after a dump.
 func (r *run) watch(number uint32) error {
-	a := after{CRIU: r.CRIU}
-	var err error
+	taken, err := r.taken(number)
+	if err != nil {
+		return err
+	}
+	return r.startAfter(after{Taken: &taken}, "whether the container is left running will not be known to a restore in place, which takes it for stopped")
+}
+
+// watchRestored starts the one that waits for a restored container to run.
+func (r *run) watchRestored(report *plugin.RestoreReport) error {
+	if report.Restored == nil || sum(report.Image).Objects == 0 {
+		return nil
+	}
+	return r.startAfter(after{Restored: report.Restored}, "that the container came to run will not be known to a second restore of the checkpoint, which takes it for a first one")
+}
+
+func (r *run) startAfter(a after, otherwise string) (err error) {
+	a.CRIU = r.CRIU
 	if a.Init, err = state.Lookup(r.InitPID); err != nil {
 		return fmt.Errorf("the container, process %d: %w", r.InitPID, err)
 	}
-	if a.Taken, err = r.taken(number); err != nil {
-		return err
-	}
 	if err := a.start(); err != nil {
-		r.warn("whether the container is left running will not be known to a restore in place, which takes it for stopped: %v", err)
+		r.warn("%s: %v", otherwise, err)
 	}
 	return nil
 }
@@ -114,8 +128,14 @@ func (a *after) start() error {
 	return errors.Join(json.NewEncoder(ours).Encode(a), process.Release())
 }
 
-// wait waits for CRIU's end, and notes it if the container lives on.
+// wait waits for what is to be noted, and notes it.
 func (a *after) wait() error {
+	if a.Restored != nil {
+		if !a.runs() {
+			return nil
+		}
+		return plugin.NoteRan(context.Background(), *a.Restored)
+	}
 	if err := awaitEnd(a.CRIU); err != nil {
 		return err
 	}
@@ -123,7 +143,29 @@ func (a *after) wait() error {
 		return nil
 	}
 	a.Taken.LeftRunning = true
-	return plugin.NoteCheckpoint(context.Background(), a.Taken)
+	return plugin.NoteCheckpoint(context.Background(), *a.Taken)
+}
+
+// lookInterval is the pause between two looks at a container in the making.
+const lookInterval = 10 * time.Millisecond
+
+// runs reports, when it can be told, whether the container's first process came to
+// run: with its own program, which CRIU gives it last of all, and not killed by CRIU. A
+// CRIU that was not told to go stays until the container has ended.
+func (a *after) runs() bool {
+	criu := restoring.ProgramOf(a.CRIU.PID)
+	for {
+		ended := !a.CRIU.Alive()
+		switch {
+		case !a.Init.Alive() || doomed(a.Init.PID):
+			return false
+		case !restoring.InTheMaking(a.Init.PID, a.CRIU.PID, criu):
+			return true
+		case ended:
+			return false
+		}
+		time.Sleep(lookInterval)
+	}
 }
 
 // awaitEnd waits until a process has ended.

@@ -29,15 +29,20 @@ func descends(pid, ancestor int) bool { return slices.Contains(lineage.Of(pid), 
 // neighbours counts the processes of a namespace that do not belong to the
 // family.
 func (f family) neighbours(ns *nsenter.Namespace) (int, error) {
+	pids, err := f.neighboursIn(ns)
+	return len(pids), err
+}
+
+// neighboursIn returns the processes of a namespace that do not belong to the family.
+func (f family) neighboursIn(ns *nsenter.Namespace) (pids []int, err error) {
 	tasks, _, err := nsenter.Tasks(ns)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	n := 0
 	for _, task := range tasks {
 		if !f.has(task.PID) {
-			n++
+			pids = append(pids, task.PID)
 		}
 	}
-	return n, nil
+	return pids, nil
 }

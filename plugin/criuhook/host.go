@@ -111,7 +111,7 @@ func (r *run) restoreHost(ctx context.Context, ns *nsenter.Namespace, number uin
 	opt.Kinds, opt.Selected, opt.Record = r.chosen(), true, plugin.RecordRequired
 	report, err := plugin.Restore(ctx, opt)
 	if _, conflict := errors.AsType[*plugin.ConflictError](err); conflict {
-		return fmt.Errorf("%w; or remove what is in the way (ipcrm -q), or take the queue out of host_queues in %s", err, config.Path)
+		return fmt.Errorf("%w, or remove what is in the way (ipcrm -q), or take the queue out of host_queues", r.advise(err, ns))
 	}
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func (r *run) restoreHost(ctx context.Context, ns *nsenter.Namespace, number uin
 	r.warn(inHost + "no queue is restored but those that host_queues selects")
 	r.warnLeft(report.Steps)
 	r.restored(report)
-	return nil
+	return r.watchRestored(report)
 }
 
 // forHost tells whether the images are of queues of the host's, and refuses those

@@ -152,10 +152,10 @@ func (r *run) restore(ctx context.Context, ns *nsenter.Namespace, number uint32)
 	}
 	report, err := plugin.Restore(ctx, opt)
 	if err != nil {
-		return err
+		return r.advise(err, ns)
 	}
 	r.restored(report)
-	return nil
+	return r.watchRestored(report)
 }
 
 func (r *run) restoreOptions(ns *nsenter.Namespace, number uint32) plugin.RestoreOptions {
@@ -163,6 +163,7 @@ func (r *run) restoreOptions(ns *nsenter.Namespace, number uint32) plugin.Restor
 		Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Number: int64(number),
 		OnConflict: plugin.Adopt, Exempt: r.family().has, Rest: true, Record: plugin.RecordWanted,
 		InPlace: plugin.InPlace(r.config.InPlace), Later: plugin.Later(r.config.Later),
+		Again: plugin.Again(r.config.Again), Existing: plugin.Existing(r.config.Existing), Method: plugin.Method(r.config.Method),
 	}
 }
 
@@ -190,7 +191,7 @@ func done(actions map[plugin.Action]int) string {
 		word   string
 	}{
 		{plugin.ActionMake, "made"}, {plugin.ActionRemake, "made anew"}, {plugin.ActionKeep, "equal already"},
-		{plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionRemove, "removed"},
+		{plugin.ActionFill, "filled"}, {plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionRemove, "removed"},
 	} {
 		if n := actions[of.action]; n > 0 {
 			if text != "" {

@@ -200,6 +200,10 @@ func (s *step) decide(c *comparer, known *lookup, w *kind.Wanted, obstacles []ke
 		s.collide(obstacles, w.Policy, "its id or key is taken by "+name(same))
 		return nil, nil
 	}
+	if w.Missing {
+		s.action, s.reason = kind.Leave, "is there"
+		return nil, nil
+	}
 	verdict, err := c.compare(same, s.record)
 	if err != nil {
 		return nil, err

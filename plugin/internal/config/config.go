@@ -7,6 +7,8 @@
 //	neighbours_max = "10s"       # no limit without it
 //	in_place       = "refuse"    # or "keep", "rollback"
 //	later          = "refuse"    # or "keep"
+//	again          = "refuse"    # or "keep", "rollback"
+//	existing       = "refuse"    # or "adopt"
 //	method         = "auto"      # or "copy", "bpf"
 //	host_queues    = ["0x1234:1000"] # key and owner; none without it
 package config
@@ -32,20 +34,20 @@ const (
 	IgnoreNeighbours Neighbours = "ignore"
 )
 
-// InPlace is what a restore does with objects that changed since a snapshot
-// taken of the very namespace into which it is restored, when the container was
-// left running.
+// InPlace is what a restore does with objects that changed since a checkpoint
+// taken of the very namespace into which it is restored. Where nothing is said, it
+// is RefuseInPlace if the container was left running, and else KeepInPlace.
 type InPlace string
 
 // RefuseInPlace fails the restore, KeepInPlace leaves the objects as they are,
-// RollbackInPlace makes them what the snapshot holds.
+// RollbackInPlace makes them what the checkpoint holds.
 const (
 	RefuseInPlace   InPlace = "refuse"
 	KeepInPlace     InPlace = "keep"
 	RollbackInPlace InPlace = "rollback"
 )
 
-// Later is what a restore of a later snapshot does with objects that somebody
+// Later is what a restore of a later checkpoint does with objects that somebody
 // has used since an earlier one was restored.
 type Later string
 
@@ -53,6 +55,28 @@ type Later string
 const (
 	RefuseLater Later = "refuse"
 	KeepLater   Later = "keep"
+)
+
+// Again is what a restore does with objects that somebody has used since the same
+// checkpoint was restored before, and its container ran.
+type Again string
+
+// RefuseAgain fails the restore, KeepAgain leaves the objects as they are,
+// RollbackAgain makes them what the checkpoint holds.
+const (
+	RefuseAgain   Again = "refuse"
+	KeepAgain     Again = "keep"
+	RollbackAgain Again = "rollback"
+)
+
+// Existing is what a restore does with objects that are there already, differ and
+// were not restored.
+type Existing string
+
+// RefuseExisting fails the restore, AdoptExisting leaves the objects as they are.
+const (
+	RefuseExisting Existing = "refuse"
+	AdoptExisting  Existing = "adopt"
 )
 
 // Method is how messages are copied.
@@ -70,15 +94,17 @@ const (
 type Config struct {
 	Neighbours    Neighbours
 	NeighboursMax time.Duration // how long a dump may hold neighbours; 0: no limit
-	InPlace       InPlace
+	InPlace       InPlace       // "" where nothing is said
 	Later         Later
+	Again         Again
+	Existing      Existing
 	Method        Method
 	HostQueues    HostQueues
 }
 
 // Default returns the settings of a host without the file.
 func Default() *Config {
-	return &Config{Neighbours: StopNeighbours, InPlace: RefuseInPlace, Later: RefuseLater, Method: AutoMethod}
+	return &Config{Neighbours: StopNeighbours, Later: RefuseLater, Again: RefuseAgain, Existing: RefuseExisting, Method: AutoMethod}
 }
 
 // Load reads the settings. Without the file, or without its directory, they are

@@ -10,10 +10,13 @@ import (
 
 func TestParse(t *testing.T) {
 	full := &Config{
-		Neighbours: IgnoreNeighbours, NeighboursMax: 90 * time.Second, InPlace: RollbackInPlace, Later: KeepLater, Method: CopyMethod,
+		Neighbours: IgnoreNeighbours, NeighboursMax: 90 * time.Second, InPlace: RollbackInPlace, Later: KeepLater,
+		Again: RollbackAgain, Existing: AdoptExisting, Method: CopyMethod,
 	}
 	some := Default()
 	some.InPlace = KeepInPlace
+	said := Default()
+	said.InPlace = RefuseInPlace
 	queues := Default()
 	queues.HostQueues = HostQueues{{Key: 0x1234, UID: 1000}, {Key: 4242}, {Key: -2, UID: 4294967294}}
 	for name, c := range map[string]struct {
@@ -23,11 +26,14 @@ func TestParse(t *testing.T) {
 		"empty":    {"", Default()},
 		"comments": {"# nothing\n\n# neighbours = \"ignore\"\n", Default()},
 		"some":     {`in_place = "keep"`, some},
-		"defaults": {"neighbours = 'stop'\nin_place = \"refuse\"\nlater = \"refuse\"\n", Default()},
+		"defaults": {"neighbours = 'stop'\nlater = \"refuse\"\nagain = \"refuse\"\nexisting = \"refuse\"\n", Default()},
+		"in place": {`in_place = "refuse"`, said},
 		"full": {`neighbours = "ignore"
 neighbours_max = "1m30s"
 in_place = "rollback"
 later = "keep"
+again = "rollback"
+existing = "adopt"
 method = "copy"
 `, full},
 		"queues": {`host_queues = [

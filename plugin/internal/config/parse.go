@@ -17,6 +17,8 @@ type document struct {
 	NeighboursMax duration               `toml:"neighbours_max"`
 	InPlace       choice[inPlaceNames]   `toml:"in_place"`
 	Later         choice[laterNames]     `toml:"later"`
+	Again         choice[againNames]     `toml:"again"`
+	Existing      choice[existingNames]  `toml:"existing"`
 	Method        choice[methodNames]    `toml:"method"`
 	HostQueues    []hostQueue            `toml:"host_queues"`
 }
@@ -30,6 +32,8 @@ var known = map[string]struct {
 	"neighbours_max": {want: `a duration above zero such as "10s" or "1m30s"`},
 	"in_place":       {want: `"refuse", "keep" or "rollback"`},
 	"later":          {want: `"refuse" or "keep"`},
+	"again":          {want: `"refuse", "keep" or "rollback"`},
+	"existing":       {want: `"refuse" or "adopt"`},
 	"method":         {want: `"auto", "copy" or "bpf"`},
 	"host_queues":    {want: `a list of queues, each as "KEY:UID" such as "0x1234:1000"`, list: true},
 }
@@ -48,6 +52,8 @@ func Parse(path string, content []byte) (*Config, error) {
 	set(&c.Neighbours, doc.Neighbours.value)
 	set(&c.InPlace, doc.InPlace.value)
 	set(&c.Later, doc.Later.value)
+	set(&c.Again, doc.Again.value)
+	set(&c.Existing, doc.Existing.value)
 	set(&c.Method, doc.Method.value)
 	c.NeighboursMax = doc.NeighboursMax.value
 	for _, q := range doc.HostQueues {
@@ -88,7 +94,7 @@ func checkPlace(p place) error {
 	return nil
 }
 
-const knownKeys = "neighbours, neighbours_max, in_place, later, method and host_queues"
+const knownKeys = "neighbours, neighbours_max, in_place, later, again, existing, method and host_queues"
 
 // explain puts the line, the key and what is allowed before the decoder's words.
 func explain(content []byte, err error) error {

@@ -109,7 +109,7 @@ func dir(_ *testing.T, path string) error {
 func TestLoadWithoutFile(t *testing.T) {
 	for _, path := range []string{filepath.Join(t.TempDir(), "ipc-cr/config.toml"), "/ipc-cr-nowhere/config.toml"} {
 		got, err := Load(path)
-		if err != nil || got.Neighbours != StopNeighbours || got.InPlace != RefuseInPlace || got.Later != RefuseLater || got.NeighboursMax != 0 {
+		if err != nil || got.Neighbours != StopNeighbours || got.InPlace != "" || got.Later != RefuseLater || got.NeighboursMax != 0 {
 			t.Errorf("%s: %+v, %v", path, got, err)
 		}
 	}

@@ -15,6 +15,8 @@ type (
 	neighbourNames struct{}
 	inPlaceNames   struct{}
 	laterNames     struct{}
+	againNames     struct{}
+	existingNames  struct{}
 	methodNames    struct{}
 )
 
@@ -28,6 +30,14 @@ func (inPlaceNames) all() []string {
 
 func (laterNames) all() []string {
 	return []string{string(RefuseLater), string(KeepLater)}
+}
+
+func (againNames) all() []string {
+	return []string{string(RefuseAgain), string(KeepAgain), string(RollbackAgain)}
+}
+
+func (existingNames) all() []string {
+	return []string{string(RefuseExisting), string(AdoptExisting)}
 }
 
 func (methodNames) all() []string {

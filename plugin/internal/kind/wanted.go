@@ -8,6 +8,9 @@ type Wanted struct {
 	// Fill: what was made with the image's key, id, owner and mode, and was never used
 	// since, is filled, whatever the policy is.
 	Fill bool
+	// Missing: only what is not there is made. What has the image's place is left
+	// alone, whatever it holds.
+	Missing bool
 	// Second is from before anything of the namespace was looked at, as the kernel
 	// stamps objects.
 	Second int64

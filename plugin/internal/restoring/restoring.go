@@ -7,7 +7,6 @@
 package restoring
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -91,7 +90,7 @@ func (r *Runs) Making(pid int) (run Run, making bool) {
 	if i < 0 || pid == r.found[i].CRIU.PID {
 		return run, false
 	}
-	return r.found[i], inTheMaking(pid, r.found[i].CRIU.PID)
+	return r.found[i], InTheMaking(pid, r.found[i].CRIU.PID, ProgramOf(r.found[i].CRIU.PID))
 }
 
 // present looks at the answers that are kept. One that cannot be read is as if
@@ -110,21 +109,24 @@ func present(dir *state.Dir) (runs []Run) {
 	return runs
 }
 
-// inTheMaking reports whether a process is CRIU's still: traced by it, or with
-// its program. The program of the process that is being restored is given to it
-// last of all (PR_SET_MM_MAP of prctl(2)).
-func inTheMaking(pid, criu int) bool {
-	if tracerOf(pid) == criu {
-		return true
+// Program is the file that a process executes, the zero Program if it could not be
+// seen.
+type Program struct{ dev, inode uint64 }
+
+// ProgramOf returns the program of a process.
+func ProgramOf(pid int) Program {
+	var st unix.Stat_t
+	if err := unix.Stat(procPath(pid, "exe"), &st); err != nil {
+		return Program{}
 	}
-	same, err := sameProgram(pid, criu)
-	return err == nil && same
+	return Program{uint64(st.Dev), st.Ino}
 }
 
-func sameProgram(a, b int) (bool, error) {
-	var one, other unix.Stat_t
-	err := errors.Join(unix.Stat(procPath(a, "exe"), &one), unix.Stat(procPath(b, "exe"), &other))
-	return one.Dev == other.Dev && one.Ino == other.Ino, err
+// InTheMaking reports whether a living process is CRIU's still: traced by it, or with
+// its program. The program of the process that is being restored is given to it
+// last of all (PR_SET_MM_MAP of prctl(2)).
+func InTheMaking(pid, criu int, program Program) bool {
+	return tracerOf(pid) == criu || program != Program{} && ProgramOf(pid) == program
 }
 
 // tracerOf reads field TracerPid of proc_pid_status(5); 0 for nobody.

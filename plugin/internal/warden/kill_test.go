@@ -103,15 +103,17 @@ func TestKilledWardenSucceededUntilCRIUsEnd(t *testing.T) {
 	s.criu.Kill()
 	until(t, "the warden has ended", func() bool { return !again.process.Alive() })
 	mustContain(t, s.img, msgImage)
-	left := files(t, s.dir) // the killed one's claim of the namespace
-	if len(left) != 1 || !isTurnName(left[0]) {
-		t.Errorf("files %v, want a claim", left)
+	left := files(t, s.dir) // the killed one's claim of the namespace, and its lock
+	if len(left) != 2 || !slices.ContainsFunc(left, isTurnName) || !slices.ContainsFunc(left, isLockName) {
+		t.Errorf("files %v, want a claim and a lock", left)
 	}
 	if r := recoverNow(s.dir); len(r.Done)+len(r.Warnings) != 0 {
 		t.Errorf("recovery %+v", r)
 	}
 	mustBeEmpty(t, s.dir)
 }
+
+func isLockName(name string) bool { return strings.HasSuffix(name, state.LockSuffix) }
 
 func TestBothKilled(t *testing.T) {
 	s := newScene(t)

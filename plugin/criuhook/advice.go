@@ -1,0 +1,43 @@
+package criuhook
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/config"
+)
+
+// settings are those that decide about conflicts, and what they can be.
+var settings = map[plugin.Remedy]string{
+	plugin.RemedyExisting: `existing = "adopt"`,
+	plugin.RemedyLater:    `later = "keep"`,
+	plugin.RemedyInPlace:  `in_place = "keep" or "rollback"`,
+	plugin.RemedyAgain:    `again = "keep" or "rollback"`,
+}
+
+// advise adds to conflicts what the reader of CRIU's log can do about them, who
+// cannot give the hook a flag.
+func (r *run) advise(err error, ns *nsenter.Namespace) error {
+	conflict, is := errors.AsType[*plugin.ConflictError](err)
+	if !is {
+		return err
+	}
+	setting, known := settings[conflict.Remedy]
+	if !known {
+		return err
+	}
+	return fmt.Errorf("%w; %s in %s decides otherwise%s", err, setting, config.Path, r.byHand(ns))
+}
+
+// byHand is the command that puts the image's objects in the place of those that are
+// there, for one time. It takes a process that is in the namespace when this
+// restore has failed.
+func (r *run) byHand(ns *nsenter.Namespace) string {
+	neighbours, err := r.family().neighboursIn(ns)
+	if err != nil || len(neighbours) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", or for this once: ipc-cr restore --pid %d --images-dir %q --on-conflict replace, and then restore again", neighbours[0], r.dirName())
+}
