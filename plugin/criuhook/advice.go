@@ -33,11 +33,11 @@ func (r *run) advise(err error, ns *nsenter.Namespace) error {
 
 // byHand is the command that puts the image's objects in the place of those that are
 // there, for one time. It takes a process that is in the namespace when this
-// restore has failed.
+// restore has failed; without one somebody has pinned it.
 func (r *run) byHand(ns *nsenter.Namespace) string {
-	neighbours, err := r.family().neighboursIn(ns)
-	if err != nil || len(neighbours) == 0 {
-		return ""
+	where := "--ns PATH"
+	if neighbours, err := r.family().neighboursIn(ns); err == nil && len(neighbours) > 0 {
+		where = fmt.Sprint("--pid ", neighbours[0])
 	}
-	return fmt.Sprintf(", or for this once: ipc-cr restore --pid %d --images-dir %q --on-conflict replace, and then restore again", neighbours[0], r.dirName())
+	return fmt.Sprintf(", or for this once: ipc-cr restore %s --images-dir %q --on-conflict replace, and then restore again", where, r.dirName())
 }
