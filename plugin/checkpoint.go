@@ -32,6 +32,7 @@ type CheckpointReport struct {
 	Dir       string           `json:"images_dir"`
 	Number    uint32           `json:"ns_number"`
 	Namespace images.Source    `json:"namespace"`
+	Host      bool             `json:"host,omitempty"`       // Namespace is the host's
 	Method    Method           `json:"method"`               // that was used
 	WhyMethod string           `json:"why_method,omitempty"` // why not the other, where there was a choice
 	Objects   []Kept           `json:"objects"`
@@ -145,7 +146,7 @@ func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
 	s.warnings = slices.Concat(s.warnings, s.copying.warnings(), writers(s.dir, rootUID))
 	method, why := s.copying.chosen()
 	return &CheckpointReport{
-		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Method: method, WhyMethod: why,
+		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Host: s.host, Method: method, WhyMethod: why,
 		Objects: s.sizes, Files: s.manifest.Files, Attempts: s.attempts,
 		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
 	}, nil

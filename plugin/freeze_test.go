@@ -81,7 +81,7 @@ func tasksIn(t testing.TB, ns *nsenter.Namespace) (tasks []task) {
 		t.Fatal(err)
 	}
 	for _, dir := range dirs {
-		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.String() {
+		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.Link() {
 			continue
 		}
 		status, err := os.ReadFile(dir + "/status")

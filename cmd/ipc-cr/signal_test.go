@@ -122,7 +122,7 @@ func tasksStopped(t *testing.T, ns *nsenter.Namespace) (n int) {
 		t.Fatal(err)
 	}
 	for _, dir := range dirs {
-		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.String() {
+		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.Link() {
 			continue
 		}
 		status, _ := os.ReadFile(dir + "/status")

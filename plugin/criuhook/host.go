@@ -108,7 +108,7 @@ func (r *run) restoreHost(ctx context.Context, ns *nsenter.Namespace, number uin
 		return nil
 	}
 	opt := r.restoreOptions(ns, number)
-	opt.Kinds, opt.Selected, opt.Record = r.chosen(), true, plugin.RecordRequired
+	opt.Kinds, opt.Selected, opt.Host, opt.Record = r.chosen(), true, true, plugin.RecordRequired
 	report, err := plugin.Restore(ctx, opt)
 	if _, conflict := errors.AsType[*plugin.ConflictError](err); conflict {
 		return fmt.Errorf("%w; or remove what is in the way (ipcrm -q), or take the queue out of host_queues in %s", err, config.Path)

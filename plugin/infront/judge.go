@@ -41,7 +41,7 @@ func suits(ns *nsenter.Namespace, pid int) error {
 	case err != nil:
 		return err
 	case ns.IsHost():
-		return fmt.Errorf("process %d is in the host's namespace %s: %w", pid, ns, errNothingLost)
+		return fmt.Errorf("process %d is in %s: %w", pid, ns, errNothingLost)
 	case same:
 		return fmt.Errorf("process %d is in the namespace that criu was started in, %s: %w", pid, ns, errNothingLost)
 	}
