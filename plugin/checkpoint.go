@@ -21,10 +21,13 @@ type CheckpointOptions struct {
 	Freeze    bool   // stop every task of the namespace for the copy
 	// Exempt reports processes that Freeze leaves alone, because they cannot use the
 	// objects meanwhile: those that CRIU has stopped, and CRIU. nil: none.
-	Exempt   func(pid int) bool
-	Force    bool   // replace images of that number
-	Method   Method // how to copy; the default is MethodAuto
-	Progress Progress
+	Exempt func(pid int) bool
+	// SkipPOSIX leaves POSIX message queues uncounted, and the warning of them to the
+	// caller (CountAll): tasks may be frozen already, or will be for longer.
+	SkipPOSIX bool
+	Force     bool   // replace images of that number
+	Method    Method // how to copy; the default is MethodAuto
+	Progress  Progress
 }
 
 // CheckpointReport is what a checkpoint did.
@@ -41,6 +44,7 @@ type CheckpointReport struct {
 	Frozen    *Frozen          `json:"frozen,omitempty"`
 	Limits    []LimitChange    `json:"limits_raised,omitempty"`
 	Warnings  []string         `json:"warnings,omitempty"`
+	NotKnown  []string         `json:"not_known,omitempty"` // what could not be looked for, so that Warnings may lack it
 	Duration  time.Duration    `json:"duration_ns"`
 }
 
@@ -143,12 +147,12 @@ func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
 	if err := s.stage.Commit(); err != nil {
 		return nil, err
 	}
-	s.warnings = slices.Concat(s.warnings, s.copying.warnings(), writers(s.dir, rootUID))
+	s.warnings = slices.Concat(s.warnings, s.posix, s.copying.warnings(), writers(s.dir, rootUID))
 	method, why := s.copying.chosen()
 	return &CheckpointReport{
 		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Host: s.host, Method: method, WhyMethod: why,
 		Objects: s.sizes, Files: s.manifest.Files, Attempts: s.attempts,
-		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
+		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings, NotKnown: s.notKnown,
 	}, nil
 }
 

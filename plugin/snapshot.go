@@ -28,6 +28,8 @@ type snapshot struct {
 	copying  *copying
 	held     *hold
 	total    atomic.Int64 // messages to copy
+	posix    []string     // warnings of what was there before the copy
+	notKnown []string
 
 	// Of the last attempt:
 	attempts int
@@ -72,6 +74,9 @@ func (s *snapshot) take(ctx context.Context) error {
 
 // prepare looks at how much there is, before any task is stopped by us.
 func (s *snapshot) prepare(k kernel.Kernel) error {
+	if !s.opt.SkipPOSIX {
+		s.posix, s.notKnown = posix(k)
+	}
 	var least, most time.Duration
 	for _, kind := range s.opt.Kinds {
 		l, m, err := kind.Walking(k, worthWalking)

@@ -27,6 +27,9 @@ func checkpointText(w io.Writer, r *plugin.CheckpointReport) {
 	}
 	frozenText(w, r.Frozen)
 	limitsText(w, r.Limits)
+	for _, what := range r.NotKnown {
+		fmt.Fprintf(w, "  not known: %s\n", what)
+	}
 }
 
 func restoreText(w io.Writer, r *plugin.RestoreReport) {

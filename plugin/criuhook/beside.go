@@ -55,7 +55,7 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	family := r.family()
 	family.warden = r.wardenPID()
 	report, err := infront.Save(ctx, plugin.CheckpointOptions{
-		Method: plugin.Method(r.config.Method), Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has,
+		Method: plugin.Method(r.config.Method), Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has, SkipPOSIX: true,
 	})
 	if err != nil {
 		return err
