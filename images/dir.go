@@ -83,7 +83,7 @@ func (d *Dir) Lock() error {
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			return fmt.Errorf("lock images directory %s: %w", d.path, err)
 		case time.Now().After(deadline):
-			return fmt.Errorf("images directory %s: another ipc-cr is writing to it: %w", d.path, err)
+			return fmt.Errorf("images directory %s: another ipc-cr is writing to it, still after %v: %w", d.path, lockPatience, err)
 		}
 	}
 }

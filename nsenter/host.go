@@ -25,7 +25,7 @@ func (n *Namespace) IsHost() bool {
 
 // Name names an IPC namespace for people, by its inode number and by what IsHost
 // reported of it: "ipc:[4026532177]", or with words where every program of the
-// host may be using it. Whoever reads a bare number does not see that.
+// host may be using it, which a bare number does not show.
 func Name(inode uint64, host bool) string {
 	switch {
 	case inode == HostInode:

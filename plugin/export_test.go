@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
@@ -32,4 +33,12 @@ func NoteCheckpointIn(ctx context.Context, path string, c Checkpointed) error {
 	}
 	defer dir.Close()
 	return noteCheckpoint(ctx, dir, c)
+}
+
+// SetFrozenLimit changes for how long tasks are frozen at most, until the function it
+// returns is called.
+func SetFrozenLimit(limit time.Duration) (back func()) {
+	was := frozenLimit
+	frozenLimit = limit
+	return func() { frozenLimit = was }
 }

@@ -242,8 +242,8 @@ func TestHostRestore(t *testing.T) {
 	}
 }
 
-// The pid of any process outside containers leads into the host's namespace. Nobody
-// gets there who has not said so, and a dry run says it beforehand.
+// The pid of any process outside containers leads into the host's namespace. A restore
+// that does not ask for it is refused, and a dry run says so beforehand.
 func TestHostHasToBeAskedFor(t *testing.T) {
 	host := theHost(t)
 	dir := saved(t, aQueue(hostID, hostKey, "for", "the host"))

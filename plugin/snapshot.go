@@ -17,7 +17,7 @@ import (
 const attempts = 5
 
 // frozenLimit is how long tasks are stopped for a checkpoint at most.
-const frozenLimit = 10 * time.Second
+var frozenLimit = 10 * time.Second
 
 // snapshot is a consistent copy of a namespace in the making.
 type snapshot struct {
@@ -55,7 +55,7 @@ func (s *snapshot) take(ctx context.Context) error {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, frozenLimit,
-		fmt.Errorf("the tasks stood still for %v, which is the limit: the copy takes too long for --freeze", frozenLimit))
+		fmt.Errorf("tasks are frozen for %v at most, and to stop them and to copy takes longer", frozenLimit))
 	defer cancel()
 	held, err := s.stop(ctx, lock, s.opt.Exempt)
 	if err != nil {
@@ -128,8 +128,8 @@ func (s *snapshot) untilQuiet(ctx context.Context, doubt doubt) error {
 		if s.attempts >= attempts {
 			return fmt.Errorf("%w, %d times: %s", err, attempts, s.remedy())
 		}
-		if err := clock.waitSecond(ctx); err != nil {
-			return err
+		if waited := clock.waitSecond(ctx); waited != nil {
+			return fmt.Errorf("%w; attempt %d of %d: %w", err, s.attempts+1, attempts, waited)
 		}
 	}
 }

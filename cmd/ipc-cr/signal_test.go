@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,18 +45,27 @@ func copyingAs(t *testing.T, program, dir string, args ...string) *nstest.Proces
 	return p
 }
 
-// A signal ends a checkpoint with exit status 1, and nothing is left.
+// loudProgram is the command with stderr in the place of stdout as well.
+var loudProgram = nstest.Program("ipc-cr-loud", func([]string) {
+	if err := unix.Dup3(1, 2, 0); err != nil {
+		panic(err)
+	}
+	main()
+})
+
+// A signal ends a checkpoint with exit status 1 and its name, and nothing is left.
 func TestSignals(t *testing.T) {
 	nstest.Require(t, "userns")
 	ns, path := slow(t)
 	for _, signal := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
 		dir := filepath.Join(t.TempDir(), "images")
-		p := copying(t, dir, "--ns", path)
+		p := copyingAs(t, loudProgram, dir, "--ns", path)
 		if err := unix.Kill(p.PID(), signal); err != nil {
 			t.Fatal(err)
 		}
-		if status, out := runProcess(p); status != 1 || out != "" {
-			t.Errorf("%v: exit status %d, stdout %q", signal, status, out)
+		said := regexp.MustCompile(`^ipc-cr: checkpoint ipc:\[\d+\]: queue 0 \(key 0x1234\): copy message \d+ of 12000: interrupted by ` + unix.SignalName(signal) + "\n$")
+		if status, out := runProcess(p); status != 1 || !said.MatchString(out) {
+			t.Errorf("%v: exit status %d, stderr %q", signal, status, out)
 		}
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {
 			wantNothingLeft(t, dir)
@@ -64,6 +75,50 @@ func TestSignals(t *testing.T) {
 	if queues, messages := countMessages(t, ns); queues != 1 || messages != slowMessages {
 		t.Errorf("%d queues with %d messages", queues, messages)
 	}
+}
+
+// Whatever a command waits for, a signal ends the wait, and what it waited for is
+// said.
+func TestSignalDuringAWait(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns, path := namespace(t)
+	addQueue(t, ns, 0x1234, 1, 1)
+	saved := filepath.Join(t.TempDir(), "images")
+	mustRun(t, "checkpoint", "--ns", path, "-D", saved)
+	lock, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // as one that stops the tasks has
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"checkpoint", "--freeze", "-D", filepath.Join(t.TempDir(), "images")}, {"restore", "-D", saved}} {
+		p := nstest.Start(t, nil, loudProgram, append(args, "--ns", path)...)
+		eventually(t, "it waits for the lock", func() bool { return opened(p.PID(), ns.Link()) })
+		if err := unix.Kill(p.PID(), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		status, out := runProcess(p)
+		for _, says := range []string{"lock the ipc namespace: wait for process ", ", which stops the tasks of " + ns.Link(), ": interrupted by SIGTERM\n"} {
+			if status != 1 || !strings.Contains(out, says) {
+				t.Errorf("%q: exit status %d, stderr %q, want %q", args, status, out, says)
+			}
+		}
+	}
+}
+
+// opened tells whether a process has a namespace's file open more than once: as the
+// one to work on, and for its lock.
+func opened(pid int, link string) bool {
+	n := 0
+	fds, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "fd/*"))
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && to == link {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // Killed while the tasks stand still, it leaves all of them running, and no file

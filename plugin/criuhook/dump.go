@@ -98,7 +98,7 @@ func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) 
 		}
 		select {
 		case <-ctx.Done():
-			return held, ctx.Err()
+			return held, fmt.Errorf("wait for neighbours that another CRIU or the freezer keeps stopped: %w", context.Cause(ctx))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

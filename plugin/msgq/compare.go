@@ -108,7 +108,7 @@ func (c *comparer) content(q *kernel.Queue, r *record) (bool, error) {
 	}
 	for index := range int(q.QNum) {
 		if index%pollEvery == 0 && context.Cause(c.ctx) != nil {
-			return false, context.Cause(c.ctx)
+			return false, fmt.Errorf("compare %s with the image: message %d of %d: %w", name(q), index, q.QNum, context.Cause(c.ctx))
 		}
 		want, err := messages.Message()
 		if errors.Is(err, io.EOF) {

@@ -129,7 +129,7 @@ func (l *Lock) wait(ctx context.Context, wait time.Duration) error {
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return fmt.Errorf("wait for %s, which stops the tasks of ipc:[%d]: %w", holderOf(taken.inode), taken.inode, context.Cause(ctx))
 		case <-time.After(lockInterval):
 		}
 	}

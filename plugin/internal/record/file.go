@@ -28,8 +28,8 @@ const (
 )
 
 // Open claims the record of a namespace, whether there is one or not. It waits
-// up to a minute for another process that has it. dir must stay open until
-// Close.
+// up to a minute for another process that has it, then it is state.ErrBusy, as it is
+// with ctx's cause where that ends the wait. dir must stay open until Close.
 func Open(ctx context.Context, dir *state.Dir, target nsenter.Identity) (*File, error) {
 	return open(ctx, dir, target, turnTimeout)
 }
@@ -49,7 +49,8 @@ func open(ctx context.Context, dir *state.Dir, target nsenter.Identity, patience
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			// Whatever the cause is, the record is another's, and is not to be done without.
+			return nil, fmt.Errorf("record: %w: wait for another restore into the namespace to end: %w", state.ErrBusy, context.Cause(ctx))
 		case <-time.After(pollInterval):
 		}
 	}
