@@ -126,12 +126,14 @@ func state(t *testing.T, dir *images.Dir) string {
 // recovers saves another checkpoint as the next command would.
 func recovers(t *testing.T, dir *images.Dir, g generation) {
 	t.Helper()
-	defer dir.Close()
-	if err := g.save(dir, 1); err != nil {
+	err := g.save(dir, 1)
+	got, loadErr := load(dir, 1)
+	dir.Close() // its lock is a file
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := load(dir, 1); got != g || err != nil {
-		t.Errorf("generation %d, %v, want %d", got, err, g)
+	if got != g || loadErr != nil {
+		t.Errorf("generation %d, %v, want %d", got, loadErr, g)
 	}
 	want := 2
 	if g.hasQueues() {

@@ -9,8 +9,6 @@ var (
 	ParseIDMap = parseIDMap
 )
 
-const InitialInode = initialInode
-
 // withoutID stands for a kernel before 6.18.
 func withoutID(int) (uint64, error) { return 0, nil }
 

@@ -90,7 +90,7 @@ func adoptIf(fd int, id Identity, idOf idSource) (*Namespace, error) {
 // scanFor looks at the first task that is in a namespace of that inode number:
 // no two that exist have the same.
 func scanFor(id Identity, idOf idSource) (*Namespace, error) {
-	want := (&Namespace{key: nsKey{ino: id.Inode}}).String()
+	want := link(id.Inode)
 	var found *Namespace
 	err := errUnknown
 	walkErr := eachProcess(func(proc int, pid string) bool {

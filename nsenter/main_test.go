@@ -219,7 +219,7 @@ func printHosts([]string) {
 			fmt.Println(err)
 			return
 		}
-		fmt.Print(n.Inode() == nsenter.InitialInode, n.IsHost(), " ")
+		fmt.Print(n.Inode() == nsenter.HostInode, n.IsHost(), " ")
 	}
 	fmt.Println()
 }

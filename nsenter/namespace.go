@@ -75,8 +75,15 @@ func (n *Namespace) Fd() int { return int(n.handle) }
 // compare across time use Identity.
 func (n *Namespace) Inode() uint64 { return n.key.ino }
 
-// String returns what readlink says of a task's link, "ipc:[4026532177]".
-func (n *Namespace) String() string { return fmt.Sprintf("ipc:[%d]", n.key.ino) }
+// Link returns what readlink(2) says of the ns/ipc link of a task that is in the
+// namespace, "ipc:[4026532177]" (namespaces(7)). It is for comparing; String is
+// for people.
+func (n *Namespace) Link() string { return link(n.key.ino) }
+
+func link(inode uint64) string { return fmt.Sprintf("ipc:[%d]", inode) }
+
+// String names the namespace for people, as Name does.
+func (n *Namespace) String() string { return Name(n.Inode(), n.IsHost()) }
 
 // Same reports whether n and o are one namespace. Both being open, device and
 // inode number are proof. It fails with [os.ErrClosed] if either is closed.

@@ -118,7 +118,7 @@ func (n *Namespace) searchMaps(wanted nsKey) (*Owner, error) {
 		return o == nil
 	}
 	inside := func(proc int, pid string) bool {
-		in, _ := linkIs(proc, pid, n.String())
+		in, _ := linkIs(proc, pid, n.Link())
 		return !in || visit(proc, pid)
 	}
 	for _, look := range []func(int, string) bool{inside, visit} {

@@ -35,7 +35,7 @@ func TestRunIsInside(t *testing.T) {
 		inside = threadLink(t)
 		return want
 	})
-	if err != want || inside != ns.String() {
+	if err != want || inside != ns.Link() {
 		t.Errorf("in %s with error %v, want %s and its error", inside, err, ns)
 	}
 }

@@ -23,7 +23,7 @@ type Task struct {
 // in unreadable, unless another of its threads was found inside. Processes that
 // end meanwhile are skipped; those that hidepid hides are not seen at all.
 func Tasks(ns *Namespace) (tasks []Task, unreadable int, err error) {
-	want := ns.String()
+	want := ns.Link()
 	err = eachProcess(func(proc int, pid string) bool {
 		in, err := processIn(proc, pid, want)
 		if err != nil && !isGone(err) {

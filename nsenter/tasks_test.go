@@ -1,6 +1,7 @@
 package nsenter_test
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -59,7 +60,7 @@ func TestHost(t *testing.T) {
 	}
 	here := current(t)
 	link, err := os.Readlink("/proc/1/ns/ipc")
-	want := here.Inode() == nsenter.InitialInode || err == nil && link == here.String()
+	want := here.Inode() == nsenter.HostInode || err == nil && link == here.Link()
 	if here.IsHost() != want {
 		t.Errorf("%s: got %t", here, !want)
 	}
@@ -75,8 +76,34 @@ func TestHostOfContainer(t *testing.T) {
 
 func TestRootStartsInHost(t *testing.T) {
 	nstest.Require(t, "root")
-	if here := current(t); here.Inode() != nsenter.InitialInode || !here.IsHost() {
+	here := current(t)
+	if here.Inode() != nsenter.HostInode || !here.IsHost() {
 		t.Errorf("%s is not the host's", here)
+	}
+	if got := fmt.Sprint(here); got != "the host's IPC namespace (ipc:[4026531839])" || here.Link() != threadLink(t) {
+		t.Errorf("its name is %q, its link %q", got, here.Link())
+	}
+}
+
+// A person reads a name, and a program compares a link.
+func TestName(t *testing.T) {
+	ns := nstest.Fresh(t)
+	if ns.String() != ns.Link() {
+		t.Errorf("the name is %q, the link %q", ns, ns.Link())
+	}
+	for _, c := range []struct {
+		inode uint64
+		host  bool
+		want  string
+	}{
+		{4026532177, false, "ipc:[4026532177]"},
+		{4026532177, true, "the IPC namespace of process 1, which counts as the host's (ipc:[4026532177])"},
+		{nsenter.HostInode, true, "the host's IPC namespace (ipc:[4026531839])"},
+		{nsenter.HostInode, false, "the host's IPC namespace (ipc:[4026531839])"},
+	} {
+		if got := nsenter.Name(c.inode, c.host); got != c.want {
+			t.Errorf("%d, %t: %q, want %q", c.inode, c.host, got, c.want)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ var features = []feature{
 	{Feature{Name: "limits", For: "restore of large messages and queues", Needed: true, Remedy: "a writable /proc/sys, and " + remedyRoot}, (*probing).limits},
 	{Feature{Name: "other creators", For: "restore of queues of several users", Remedy: "CAP_SETUID, CAP_SETGID and CAP_SETPCAP, and a user namespace that maps more than one id"}, (*probing).creators},
 	{Feature{Name: "BPF copy", For: "copying thousands of messages in one queue in milliseconds"}, (*probing).walk},
+	{Feature{Name: "counting POSIX message queues", For: "a checkpoint's warning that they are not saved", Remedy: "CAP_SYS_ADMIN: " + remedyRoot}, (*probing).posix},
 	{Feature{Name: "stopping tasks", For: "--freeze, and restore where tasks of other users live", Remedy: "CAP_SYS_PTRACE: " + remedyRoot}, (*probing).ptrace},
 	{Feature{Name: "namespace ids", For: "telling namespaces apart for sure", Remedy: "Linux 6.18"}, (*probing).ids},
 	{Feature{Name: "state directory", For: "putting limits back if ipc-cr and its guard are both killed", Remedy: "a directory /run/ipc-cr of root's with mode 0700, or XDG_RUNTIME_DIR"}, (*probing).state},
@@ -215,6 +216,13 @@ func (p *probing) ptrace() error {
 		return fmt.Errorf("trace tasks of other users: %w", unix.EPERM)
 	}
 	return err
+}
+
+func (p *probing) posix() error {
+	return p.run(func(k kernel.Kernel) error {
+		_, err := k.POSIXQueues()
+		return err
+	})
 }
 
 func (p *probing) ids() error {

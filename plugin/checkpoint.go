@@ -28,10 +28,15 @@ type CheckpointOptions struct {
 	Urgent bool
 	// Turn says that the right to stop the tasks has been taken for this checkpoint,
 	// by another process.
-	Turn     bool
-	Force    bool   // replace images of that number
-	Method   Method // how to copy; the default is MethodAuto
-	Progress Progress
+	Turn bool
+	// SkipPOSIX leaves POSIX message queues uncounted, and the warning of them to the
+	// caller (CountAll): tasks may be frozen already, or will be for longer.
+	SkipPOSIX bool
+	Force     bool   // replace images of that number
+	Method    Method // how to copy; the default is MethodAuto
+	Progress  Progress
+
+	frozen time.Duration // for how long tasks are at most, 0 for frozenLimit
 }
 
 // CheckpointReport is what a checkpoint did.
@@ -39,6 +44,7 @@ type CheckpointReport struct {
 	Dir       string           `json:"images_dir"`
 	Number    uint32           `json:"ns_number"`
 	Namespace images.Source    `json:"namespace"`
+	Host      bool             `json:"host,omitempty"`       // Namespace is the host's
 	Method    Method           `json:"method"`               // that was used
 	WhyMethod string           `json:"why_method,omitempty"` // why not the other, where there was a choice
 	Objects   []Kept           `json:"objects"`
@@ -47,6 +53,7 @@ type CheckpointReport struct {
 	Frozen    *Frozen          `json:"frozen,omitempty"`
 	Limits    []LimitChange    `json:"limits_raised,omitempty"`
 	Warnings  []string         `json:"warnings,omitempty"`
+	NotKnown  []string         `json:"not_known,omitempty"` // what could not be looked for, so that Warnings may lack it
 	Duration  time.Duration    `json:"duration_ns"`
 }
 
@@ -161,12 +168,12 @@ func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
 	if err := s.stage.Commit(); err != nil {
 		return nil, err
 	}
-	s.warnings = slices.Concat(s.warnings, s.copying.warnings(), writers(s.dir, rootUID))
+	s.warnings = slices.Concat(s.warnings, s.posix, s.copying.warnings(), writers(s.dir, rootUID))
 	method, why := s.copying.chosen()
 	return &CheckpointReport{
-		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Method: method, WhyMethod: why,
+		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Host: s.host, Method: method, WhyMethod: why,
 		Objects: s.sizes, Files: s.manifest.Files, Attempts: s.attempts,
-		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings,
+		Frozen: s.held.report(), Limits: s.Limits.Changes(), Warnings: s.warnings, NotKnown: s.notKnown,
 	}, nil
 }
 

@@ -60,7 +60,7 @@ func (c *clock) waitSecond(ctx context.Context) error {
 		next := time.Until(time.Unix(now+1, 0).Add(5 * time.Millisecond))
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return fmt.Errorf("wait for the next second to begin: %w", context.Cause(ctx))
 		case <-time.After(max(next, time.Millisecond)):
 		}
 	}

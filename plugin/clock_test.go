@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -109,5 +110,16 @@ func TestClockIsWatched(t *testing.T) {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%q is not in %q", want, text)
 		}
+	}
+}
+
+// What ends the wait is said in its own words, and what it was for.
+func TestWaitSecondIsGivenUp(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	cancel(enough)
+	err := openClock(t).waitSecond(ctx)
+	if !errors.Is(err, enough) || err.Error() != "wait for the next second to begin: enough" {
+		t.Errorf("got %v", err)
 	}
 }

@@ -265,17 +265,22 @@ func (c *completion) commit() error {
 func Count(ns *nsenter.Namespace, kinds []Kind) (total Size, err error) {
 	space := linux.NewSpace(ns, nil)
 	err = space.Run(func(k kernel.Kernel) error {
-		for _, of := range kinds {
-			survey, err := of.Survey(&kind.Target{Space: space}, k)
-			if err != nil {
-				return err
-			}
-			size := survey.Size()
-			total.Objects += size.Objects
-			total.Messages += size.Messages
-			total.Bytes += size.Bytes
-		}
-		return nil
+		total, err = count(space, k, kinds)
+		return err
 	})
 	return total, err
+}
+
+func count(space kernel.Space, k kernel.Kernel, kinds []Kind) (total Size, err error) {
+	for _, of := range kinds {
+		survey, err := of.Survey(&kind.Target{Space: space}, k)
+		if err != nil {
+			return total, err
+		}
+		size := survey.Size()
+		total.Objects += size.Objects
+		total.Messages += size.Messages
+		total.Bytes += size.Bytes
+	}
+	return total, nil
 }

@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
@@ -42,4 +43,16 @@ func NoteRanIn(ctx context.Context, path string, r Restored) error {
 	}
 	defer dir.Close()
 	return noteRan(ctx, dir, r)
+}
+
+// WithFrozenLimit returns options with another time for which tasks are frozen at most.
+func (o CheckpointOptions) WithFrozenLimit(limit time.Duration) CheckpointOptions {
+	o.frozen = limit
+	return o
+}
+
+// WithFrozenLimit returns options with another time for which tasks are frozen at most.
+func (o RestoreOptions) WithFrozenLimit(limit time.Duration) RestoreOptions {
+	o.frozen = limit
+	return o
 }

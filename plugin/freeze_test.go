@@ -83,7 +83,7 @@ func tasksIn(t testing.TB, ns *nsenter.Namespace) (tasks []task) {
 		t.Fatal(err)
 	}
 	for _, dir := range dirs {
-		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.String() {
+		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.Link() {
 			continue
 		}
 		status, err := os.ReadFile(dir + "/status")
@@ -371,4 +371,32 @@ func TestFreezeDespiteTenant(t *testing.T) {
 	if _, err := plugin.Restore(ctx, plugin.RestoreOptions{Kinds: kinds, Namespace: ns, Dir: saved(t, aQueue(2, 0x20)), Number: 1}); err != nil {
 		t.Errorf("restore: %v", err)
 	}
+}
+
+// Where the time is over before all have stopped, the limit is the reason, and it is
+// said how far it came.
+func TestFrozenLimitWhileStopping(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns := nstest.Fresh(t)
+	inhabit(t, ns)
+	_, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{Kinds: kinds, Namespace: ns, Dir: t.TempDir(), Number: 1, Freeze: true}.WithFrozenLimit(1))
+	wantFailure(t, err, "checkpoint "+ns.String()+": stop the tasks of "+ns.String()+": after ", ", in round 1 over /proc: tasks are frozen for 1ns at most")
+	if strings.Contains(err.Error(), "context") {
+		t.Errorf("%q is what Go programs say", err)
+	}
+}
+
+// A checkpoint that waits for a quiet second and is given up names the busy queue too.
+func TestGivenUpWhileBusy(t *testing.T) {
+	nstest.Require(t, "userns")
+	ns := nstest.Fresh(t)
+	startMovers(t, ns, "0s")
+	enough := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 300*time.Millisecond, enough)
+	defer cancel()
+	_, err := plugin.Checkpoint(ctx, plugin.CheckpointOptions{Kinds: kinds, Namespace: ns, Dir: t.TempDir(), Number: 1})
+	if !errors.Is(err, enough) {
+		t.Errorf("error %v, want its cause", err)
+	}
+	wantFailure(t, err, "checkpoint "+ns.String()+": queue ", " of 5: wait for the next second to begin: enough")
 }

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,9 +33,10 @@ type hold struct {
 	tasks *freeze.Stopped
 	// uses reports whether a process may use the objects if it is not held.
 	uses  func(pid int) bool
-	began time.Time    // when it was begun to stop them
-	since time.Time    // when the first one was
-	still *atomic.Bool // true while they are stopped
+	began time.Time     // when it was begun to stop them
+	limit time.Duration // for how long they are at most
+	since time.Time     // when the first one was
+	still *atomic.Bool  // true while they are stopped
 
 	once sync.Once // for release, and what it found:
 	took time.Duration
@@ -47,6 +49,7 @@ type holding struct {
 	dir    *state.Dir         // for the lock, nil without
 	locked bool               // another process has the lock for us
 	wait   time.Duration      // for the lock, and for tasks that CRIU is making
+	limit  time.Duration      // for how long at most, 0 for frozenLimit
 }
 
 // freeze waits, while all tasks run, for the right to stop them, and stops every
@@ -69,7 +72,7 @@ func (t *target) freeze(ctx context.Context, h holding) (*hold, error) {
 		err = guard.Await(ctx, t.ns, h.dir, h.wait)
 	}
 	if err == nil {
-		held, err = t.stop(ctx, lock, h.exempt, making)
+		held, err = t.stop(ctx, lock, h, making)
 	}
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())
@@ -114,8 +117,8 @@ func (t *target) aboutToRun(making *restoring.Runs) (run restoring.Run, found bo
 }
 
 // stop stops every task of the target's namespace, except those that are spared.
-func (t *target) stop(ctx context.Context, lock *freeze.Lock, exempt func(pid int) bool, making *restoring.Runs) (*hold, error) {
-	idle := t.idle(exempt)
+func (t *target) stop(ctx context.Context, lock *freeze.Lock, how holding, making *restoring.Runs) (*hold, error) {
+	idle := t.idle(how.exempt)
 	spared := func(pid int) bool {
 		if idle(pid) {
 			return true
@@ -124,9 +127,12 @@ func (t *target) stop(ctx context.Context, lock *freeze.Lock, exempt func(pid in
 		return made
 	}
 	now := time.Now()
-	h := &hold{lock: lock, began: now, since: now, still: &t.still, uses: func(pid int) bool { return !idle(pid) }}
+	limit := cmp.Or(how.limit, frozenLimit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("tasks are frozen for %v at most, and to stop them takes longer", limit))
+	defer cancel()
+	h := &hold{lock: lock, began: now, since: now, limit: limit, still: &t.still, uses: func(pid int) bool { return !idle(pid) }}
 	h.still.Store(true)
-	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{Exempt: spared, Limit: frozenLimit})
+	tasks, err := freeze.All(ctx, t.ns.Inode(), freeze.Options{Exempt: spared, Limit: limit})
 	if err != nil {
 		h.still.Store(false)
 		return nil, err
@@ -176,8 +182,8 @@ func (h *hold) bound(ctx context.Context, what string) (bounded context.Context,
 	if h == nil || h.tasks.Report().Tasks == 0 {
 		return ctx, func() error { return nil }
 	}
-	cause := fmt.Errorf("the tasks stood still for %v, which is the limit: %s", frozenLimit, what)
-	bounded, cancel := context.WithDeadlineCause(ctx, h.began.Add(frozenLimit), cause)
+	cause := fmt.Errorf("the tasks stood still for %v, which is the limit: %s", h.limit, what)
+	bounded, cancel := context.WithDeadlineCause(ctx, h.began.Add(h.limit), cause)
 	stop := context.AfterFunc(bounded, func() { _ = h.release() })
 	return bounded, func() error {
 		defer cancel()

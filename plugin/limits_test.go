@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
@@ -190,8 +191,12 @@ func TestMsgmaxPutBackAfterAFailure(t *testing.T) {
 	}
 }
 
-// The host's limits never change.
-func TestHostRestore(t *testing.T) {
+// The queue that tests make in the host's namespace.
+const hostID, hostKey = 77<<15 | 32101, 0x69706372
+
+// theHost opens the host's namespace, if the tests run in it.
+func theHost(t *testing.T) *nsenter.Namespace {
+	t.Helper()
 	nstest.Require(t, "root")
 	host, err := nsenter.Current()
 	if err != nil {
@@ -201,24 +206,59 @@ func TestHostRestore(t *testing.T) {
 	if !host.IsHost() {
 		t.Skip("the tests do not run in the host's namespace")
 	}
-	const id, key = 77<<15 | 32101, 0x69706372
+	return host
+}
+
+// tryHost is tryLoad by somebody who means the host's namespace.
+func tryHost(t *testing.T, host *nsenter.Namespace, dir string) (*plugin.RestoreReport, error) {
+	return plugin.Restore(t.Context(), plugin.RestoreOptions{Kinds: kinds, Namespace: host, Host: true, Dir: dir, Number: images.Auto})
+}
+
+// The host's limits never change.
+func TestHostRestore(t *testing.T) {
+	host := theHost(t)
+	const id, key = hostID, hostKey
 	before := readLimits(t, host)
 	t.Cleanup(func() { within(t, host, removeIfThere(id)) })
 	if before[0] < 20000 {
 		large := rawQueue{ID: id, Key: key, Mode: 0o600, QBytes: 10, QNum: 1, Messages: []rawMessage{rawText(1, strings.Repeat("x", 20000))}}
-		_, err = tryLoad(t, host, hostileImage(t, large), plugin.Fail)
+		_, err := tryHost(t, host, hostileImage(t, large))
 		wantFailure(t, err, "kernel.msgmax", "limits of the host's IPC namespace", "sysctl kernel.msgmax=20000")
 		if !errors.Is(err, limits.ErrForbidden) {
 			t.Errorf("error %v, want ErrForbidden", err)
 		}
 	}
 	q := aQueue(id, key, "for", "the host")
-	report := load(t, host, saved(t, q), plugin.Fail)
-	if report.Actions[plugin.ActionMake] != 1 || report.LimitsSet || report.Frozen != nil {
+	report, err := tryHost(t, host, saved(t, q))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Actions[plugin.ActionMake] != 1 || report.LimitsSet || report.Frozen != nil || !report.Host {
 		t.Errorf("report %+v", report)
 	}
 	within(t, host, wantQueueIn(t, q))
 	if after := readLimits(t, host); after != before {
 		t.Errorf("limits %d, were %d", after, before)
 	}
+}
+
+// The pid of any process outside containers leads into the host's namespace. A restore
+// that does not ask for it is refused, and a dry run says so beforehand.
+func TestHostHasToBeAskedFor(t *testing.T) {
+	host := theHost(t)
+	dir := saved(t, aQueue(hostID, hostKey, "for", "the host"))
+	t.Cleanup(func() { within(t, host, removeIfThere(hostID)) })
+	for _, dry := range []bool{true, false} {
+		_, err := plugin.Restore(t.Context(), plugin.RestoreOptions{Kinds: kinds, Namespace: host, Dir: dir, Number: images.Auto, DryRun: dry})
+		if !errors.Is(err, plugin.ErrHost) {
+			t.Errorf("dry run %t: error %v, want ErrHost", dry, err)
+		}
+		wantFailure(t, err, "restore "+dir+" into the host's IPC namespace (ipc:[4026531839]): ", "--host")
+	}
+	within(t, host, func(k kernel.Kernel) error {
+		if _, err := k.Stat(hostID); !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EIDRM) {
+			t.Errorf("the queue: %v, want none", err)
+		}
+		return nil
+	})
 }

@@ -191,6 +191,38 @@ func (s *story) claim() error {
 	return err
 }
 
+// A restore that is given up while it waits for the record does not go on without it,
+// whatever words it is given up with.
+func TestRecordWaitIsGivenUp(t *testing.T) {
+	s := newStory(t, steady)
+	dir := s.checkpoint()
+	s.restore(dir, actions{plugin.ActionMake: 1})
+	state, err := statedir.Open(s.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	id, err := s.target.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := kept.Open(t.Context(), state, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	enough := errors.New("enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Millisecond, enough)
+	defer cancel()
+	opt := s.options(dir)
+	opt.Record = plugin.RecordWanted
+	_, err = plugin.Restore(ctx, opt)
+	if !errors.Is(err, enough) {
+		t.Errorf("error %v, want its cause", err)
+	}
+	wantFailure(t, err, "was restored into "+s.target.String()+" before is not to be known: ", "lock the record of restores into the namespace: ", "wait for process ", ", which has it: enough")
+}
+
 // From the moment at which a restore reads the record until it has written what it
 // did, nobody else restores by it: what he has read would be stale.
 func TestRecordIsClaimed(t *testing.T) {

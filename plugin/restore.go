@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ type RestoreOptions struct {
 	Kinds      []Kind
 	Namespace  *nsenter.Namespace
 	Fresh      bool   // made by nsenter.New for this restore, nobody can reach it yet
+	Host       bool   // Namespace may be the host's: else that is refused (ErrHost)
 	Dir        string // images directory
 	Number     int64  // of the namespace in the names of the files, images.Auto for the only one
 	OnConflict Policy
@@ -46,6 +48,7 @@ type RestoreOptions struct {
 
 	openState func() (*state.Dir, error) // nil for the usual one
 	identify  identifier                 // nil for Identity
+	frozen    time.Duration              // for how long tasks are at most, 0 for frozenLimit
 }
 
 // RestoreReport is what a restore did, or would do.
@@ -53,6 +56,7 @@ type RestoreReport struct {
 	Dir       string         `json:"images_dir"`
 	Number    uint32         `json:"ns_number"`
 	Namespace images.Source  `json:"namespace"`
+	Host      bool           `json:"host,omitempty"` // Namespace is the host's
 	DryRun    bool           `json:"dry_run"`
 	Image     []Kept         `json:"image"`
 	Actions   map[Action]int `json:"actions"`
@@ -74,7 +78,8 @@ type RestoreReport struct {
 // a rerun after a kill succeeds.
 //
 // Tasks that live in the namespace are stopped meanwhile, except the calling
-// process, its ancestors and those of the host's namespace.
+// process, its ancestors and those of the host's namespace, into which nothing is
+// restored unless Host is set.
 //
 // It needs CAP_SYS_ADMIN over the namespace, CAP_IPC_OWNER, CAP_SETUID,
 // CAP_SETGID and CAP_SETPCAP for queues of other creators, the right to trace the
@@ -82,7 +87,7 @@ type RestoreReport struct {
 // CAP_SETUID gives too.
 func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	began := time.Now()
-	if err := opt.valid(); err != nil {
+	if err := errors.Join(opt.valid(), opt.allowed()); err != nil {
 		return nil, err
 	}
 	copying, err := newCopying(opt.Method)
@@ -162,7 +167,7 @@ var instead = map[Action]string{ActionAdopt: "adopted", ActionReplace: "replaced
 
 func (r *restore) report() *RestoreReport {
 	report := &RestoreReport{
-		Dir: r.opt.Dir, Number: r.set.Number, Namespace: r.source, DryRun: r.opt.DryRun,
+		Dir: r.opt.Dir, Number: r.set.Number, Namespace: r.source, Host: r.host, DryRun: r.opt.DryRun,
 		Actions: map[Action]int{}, Steps: r.steps(func(Action) bool { return true }), LimitsSet: r.situation.Empty && !r.opt.DryRun,
 		Recorded: r.past.said(), Frozen: r.held.report(), Limits: r.Limits.Changes(), Warnings: r.warnings,
 	}

@@ -27,6 +27,8 @@ type snapshot struct {
 	locks    *state.Dir // where the right to stop tasks is taken, nil without
 	held     *hold
 	total    atomic.Int64 // messages to copy
+	posix    []string     // warnings of what was there before the copy
+	notKnown []string
 
 	// Of the last attempt:
 	attempts int
@@ -47,7 +49,7 @@ func (s *snapshot) take(ctx context.Context) error {
 	if !s.opt.Freeze {
 		return s.untilQuiet(ctx, unstopped)
 	}
-	h := holding{exempt: s.opt.Exempt, dir: s.locks, locked: s.opt.Turn, wait: lockWait}
+	h := holding{exempt: s.opt.Exempt, dir: s.locks, locked: s.opt.Turn, wait: lockWait, limit: s.opt.frozen}
 	if s.opt.Urgent {
 		h.wait = 0
 	}
@@ -66,6 +68,9 @@ func (s *snapshot) take(ctx context.Context) error {
 
 // prepare looks at how much there is, before any task is stopped by us.
 func (s *snapshot) prepare(k kernel.Kernel) error {
+	if !s.opt.SkipPOSIX {
+		s.posix, s.notKnown = posix(k)
+	}
 	var least, most time.Duration
 	for _, kind := range s.opt.Kinds {
 		l, m, err := kind.Walking(k, worthWalking)
@@ -117,8 +122,8 @@ func (s *snapshot) untilQuiet(ctx context.Context, doubt doubt) error {
 		if s.attempts >= attempts {
 			return fmt.Errorf("%w, %d times: %s", err, attempts, s.remedy())
 		}
-		if err := clock.waitSecond(ctx); err != nil {
-			return err
+		if waited := clock.waitSecond(ctx); waited != nil {
+			return fmt.Errorf("%w; attempt %d of %d: %w", err, s.attempts+1, attempts, waited)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
-	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/limits"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
@@ -72,22 +71,6 @@ func sourceOf(ns *nsenter.Namespace, identify identifier) (images.Source, error)
 		return images.Source{}, err
 	}
 	return sourceFrom(id), nil
-}
-
-// others tells of objects in the namespace that no kind carries.
-func others(k kernel.Kernel) ([]string, error) {
-	counts, err := k.OtherKinds()
-	if err != nil {
-		return nil, err
-	}
-	var warnings []string
-	if n := counts.Semaphores; n > 0 {
-		warnings = append(warnings, fmt.Sprintf("semaphore sets are not saved: %d in the namespace", n))
-	}
-	if n := counts.SharedMemory; n > 0 {
-		warnings = append(warnings, fmt.Sprintf("shared memory segments are not saved: %d in the namespace", n))
-	}
-	return warnings, nil
 }
 
 // Progress is told how many messages of how many are done, about ten times a

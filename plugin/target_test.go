@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/sysv"
@@ -163,35 +162,4 @@ func savedWith(t *testing.T, l sysctls, queues ...queue) string {
 		t.Fatal(err)
 	}
 	return dir
-}
-
-// Objects of other kinds are not carried, and that is said.
-func TestOtherKindsAreNamed(t *testing.T) {
-	nstest.Require(t, "userns")
-	ns, dir := nstest.Fresh(t), t.TempDir()
-	makeOtherKinds(t, ns)
-	report := save(t, ns, dir)
-	if got := strings.Join(report.Warnings, "; "); got != "semaphore sets are not saved: 1 in the namespace; shared memory segments are not saved: 1 in the namespace" {
-		t.Errorf("warnings %q", got)
-	}
-	writeFile(t, dir+"/ipcns-sem-1.img", "CRIU's")
-	withoutManifest(t, dir)
-	restored := load(t, nstest.Fresh(t), dir, plugin.Fail)
-	if got := strings.Join(restored.Warnings, "; "); got != "ipcns-sem-1.img holds objects of a kind that ipc-cr does not restore" {
-		t.Errorf("warnings %q", got)
-	}
-}
-
-func makeOtherKinds(t *testing.T, ns *nsenter.Namespace) {
-	t.Helper()
-	err := ns.Run(func() error {
-		if _, _, errno := unix.Syscall(unix.SYS_SEMGET, unix.IPC_PRIVATE, 1, 0o600); errno != 0 {
-			return errno
-		}
-		_, err := unix.SysvShmGet(unix.IPC_PRIVATE, 4096, 0o600)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +34,7 @@ func main() {
 	if infront.Invoked() { // before anything changes signals, which an exec hands on
 		os.Exit(infront.Main())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	ctx, stop := untilSignal(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
 	if idle.IsHook(os.Args[0]) {
 		os.Exit(runHook(ctx, os.Getenv, os.Stderr))

@@ -19,6 +19,7 @@ import (
 type restoreFlags struct {
 	target     targetFlags
 	fresh      bool
+	host       bool
 	pin        string
 	dir        string
 	number     uint32
@@ -39,6 +40,9 @@ func newRestore() *cobra.Command {
 namespace: with their ids, keys, owners, creators, limits and messages. All of
 them are made, or none. Queues that are there already and equal are left alone.
 
+The host's own namespace, which is that of every process outside containers, has to
+be asked for with --host.
+
 With --new the namespace is a fresh one: COMMAND runs in it, or --pin keeps it at a
 path for runc's namespace path or podman's --ipc ns:PATH (umount and remove the
 file to end it).`,
@@ -50,6 +54,7 @@ file to end it).`,
 	}
 	f.target.add(cmd)
 	cmd.Flags().BoolVar(&f.fresh, "new", false, "a fresh IPC namespace")
+	cmd.Flags().BoolVar(&f.host, "host", false, "restore into the host's IPC namespace, if that is the one: else it is refused")
 	cmd.Flags().StringVar(&f.pin, "pin", "", "keep the fresh namespace at `PATH`")
 	cmd.Flags().StringVarP(&f.dir, "images-dir", "D", "", "read the images from `DIR`")
 	cmd.Flags().Uint32Var(&f.number, "ns-id", 0, "number `N` of the namespace in the names of the files (default: the only one)")
@@ -136,6 +141,8 @@ func (f *restoreFlags) check(cmd *cobra.Command, command []string) (plugin.Polic
 		return 0, usage("a command runs in a fresh namespace only: give --new")
 	case !f.fresh && f.pin != "":
 		return 0, usage("--pin keeps a fresh namespace: give --new")
+	case f.fresh && f.host:
+		return 0, usage("--host: a fresh namespace is not the host's")
 	case f.fresh && f.pin == "" && len(command) == 0 && !f.dryRun:
 		return 0, usage("--new alone would end with the command: give --pin PATH or -- COMMAND")
 	}
@@ -158,7 +165,7 @@ func (f *restoreFlags) restore(cmd *cobra.Command, ns *nsenter.Namespace, policy
 	bar := newBar(out.err, "restoring")
 	stoppable := withoutJobStop()
 	report, err := plugin.Restore(cmd.Context(), plugin.RestoreOptions{
-		Kinds: kinds, Namespace: ns, Fresh: f.fresh, Dir: f.dir, Number: number,
+		Kinds: kinds, Namespace: ns, Fresh: f.fresh, Host: f.host, Dir: f.dir, Number: number,
 		OnConflict: policy, Existing: plugin.ExistingAdopt, Again: plugin.AgainKeep, DryRun: f.dryRun, Progress: bar.progress(),
 	})
 	stoppable()
@@ -175,7 +182,7 @@ func (f *restoreFlags) restore(cmd *cobra.Command, ns *nsenter.Namespace, policy
 		}
 	}
 	warn(out.err, report.Warnings)
-	done := fmt.Sprintf("restore: %s is restored into ipc:[%d]", report.Dir, report.Namespace.Inode)
+	done := fmt.Sprintf("restore: %s is restored into %s", report.Dir, nsenter.Name(report.Namespace.Inode, report.Host))
 	if f.dryRun {
 		done = "restore: nothing was changed"
 	}

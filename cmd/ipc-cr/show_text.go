@@ -6,6 +6,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/images/inspect"
+	"github.com/ipc-cr/ipc-cr/nsenter"
 )
 
 // showText shows images as text.
@@ -25,7 +26,7 @@ func (s *showText) Begin(f inspect.File) error {
 func (s *showText) End(inspect.File) error { return nil }
 
 func (s *showText) Manifest(m *images.Manifest) error {
-	_, err := fmt.Fprintf(s.w, "  checkpoint of ipc:[%d] on %s, method %q\n", m.Namespace.Inode, m.Created.Format("2006-01-02T15:04:05Z07:00"), m.Method)
+	_, err := fmt.Fprintf(s.w, "  checkpoint of %s on %s, method %q\n", nsenter.Name(m.Namespace.Inode, false), m.Created.Format("2006-01-02T15:04:05Z07:00"), m.Method)
 	return err
 }
 

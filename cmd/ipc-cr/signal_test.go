@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -43,18 +45,27 @@ func copyingAs(t *testing.T, program, dir string, args ...string) *nstest.Proces
 	return p
 }
 
-// A signal ends a checkpoint with exit status 1, and nothing is left.
+// loudProgram is the command with stderr in the place of stdout as well.
+var loudProgram = nstest.Program("ipc-cr-loud", func([]string) {
+	if err := unix.Dup3(1, 2, 0); err != nil {
+		panic(err)
+	}
+	main()
+})
+
+// A signal ends a checkpoint with exit status 1 and its name, and nothing is left.
 func TestSignals(t *testing.T) {
 	nstest.Require(t, "userns")
 	ns, path := slow(t)
 	for _, signal := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
 		dir := filepath.Join(t.TempDir(), "images")
-		p := copying(t, dir, "--ns", path)
+		p := copyingAs(t, loudProgram, dir, "--ns", path)
 		if err := unix.Kill(p.PID(), signal); err != nil {
 			t.Fatal(err)
 		}
-		if status, out := runProcess(p); status != 1 || out != "" {
-			t.Errorf("%v: exit status %d, stdout %q", signal, status, out)
+		said := regexp.MustCompile(`^ipc-cr: checkpoint ipc:\[\d+\]: queue 0 \(key 0x1234\): copy message \d+ of 12000: interrupted by ` + unix.SignalName(signal) + "\n$")
+		if status, out := runProcess(p); status != 1 || !said.MatchString(out) {
+			t.Errorf("%v: exit status %d, stderr %q", signal, status, out)
 		}
 		if _, err := os.Stat(dir); !os.IsNotExist(err) {
 			wantNothingLeft(t, dir)
@@ -63,6 +74,73 @@ func TestSignals(t *testing.T) {
 	}
 	if queues, messages := countMessages(t, ns); queues != 1 || messages != slowMessages {
 		t.Errorf("%d queues with %d messages", queues, messages)
+	}
+}
+
+// Whatever a command waits for, a signal ends the wait, and what it waited for is
+// said.
+func TestSignalDuringAWait(t *testing.T) {
+	nstest.Require(t, "root") // whose state directory is known
+	ns, path := namespace(t)
+	lock := freezeLock(t, ns)
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // as one that stops the tasks has
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"checkpoint", "--freeze", "-D", filepath.Join(t.TempDir(), "images")}, {"restore", "-D", exampleImages(t)}} {
+		opens := watchOpens(t, lock.Name())
+		p := nstest.Start(t, nil, loudProgram, append(args, "--ns", path)...)
+		eventually(t, "it tries for the lock again and again", func() bool { return opens() >= 3 })
+		if err := unix.Kill(p.PID(), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		status, out := runProcess(p)
+		for _, says := range []string{"wait for process ", ", which stops the tasks of " + ns.Link(), ": interrupted by SIGTERM\n"} {
+			if status != 1 || !strings.Contains(out, says) {
+				t.Errorf("%q: exit status %d, stderr %q, want %q", args, status, out, says)
+			}
+		}
+	}
+}
+
+// freezeLock makes the file of the lock on the tasks of a namespace, until the end
+// of the test.
+func freezeLock(t *testing.T, ns *nsenter.Namespace) *os.File {
+	t.Helper()
+	id, err := ns.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("freeze-%d.lock", id.ID)
+	if id.ID == 0 {
+		name = fmt.Sprintf("freeze-inode-%d.lock", ns.Inode())
+	}
+	file, err := os.OpenFile(filepath.Join("/run/ipc-cr", name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(file.Name()); file.Close() })
+	return file
+}
+
+// watchOpens returns what counts how often a file was opened since.
+func watchOpens(t *testing.T, path string) (opens func() int) {
+	t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	if err == nil {
+		t.Cleanup(func() { unix.Close(fd) })
+		_, err = unix.InotifyAddWatch(fd, path, unix.IN_OPEN)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	return func() int {
+		// Events that are equal and follow each other are one (inotify(7)): it is read often.
+		var events [4096]byte
+		if length, err := unix.Read(fd, events[:]); err == nil {
+			n += length / unix.SizeofInotifyEvent
+		}
+		return n
 	}
 }
 
@@ -122,7 +200,7 @@ func tasksStopped(t *testing.T, ns *nsenter.Namespace) (n int) {
 		t.Fatal(err)
 	}
 	for _, dir := range dirs {
-		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.String() {
+		if link, err := os.Readlink(dir + "/ns/ipc"); err != nil || link != ns.Link() {
 			continue
 		}
 		status, _ := os.ReadFile(dir + "/status")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin"
 )
 
@@ -16,8 +17,8 @@ func warn(w io.Writer, warnings []string) {
 }
 
 func checkpointText(w io.Writer, r *plugin.CheckpointReport) {
-	fmt.Fprintf(w, "checkpointed ipc:[%d] to %s as number %d: %s in %s\n",
-		r.Namespace.Inode, r.Dir, r.Number, sizes(r.Objects), round(r.Duration))
+	fmt.Fprintf(w, "checkpointed %s to %s as number %d: %s in %s\n",
+		nsenter.Name(r.Namespace.Inode, r.Host), r.Dir, r.Number, sizes(r.Objects), round(r.Duration))
 	if r.Attempts > 1 {
 		fmt.Fprintf(w, "  the namespace was quiet at attempt %d\n", r.Attempts)
 	}
@@ -26,6 +27,9 @@ func checkpointText(w io.Writer, r *plugin.CheckpointReport) {
 	}
 	frozenText(w, r.Frozen)
 	limitsText(w, r.Limits)
+	for _, what := range r.NotKnown {
+		fmt.Fprintf(w, "  not known: %s\n", what)
+	}
 }
 
 func restoreText(w io.Writer, r *plugin.RestoreReport) {
@@ -36,8 +40,8 @@ func restoreText(w io.Writer, r *plugin.RestoreReport) {
 	case len(r.Image) > 0 && changes(r.Actions) == 0:
 		done = "nothing to restore of"
 	}
-	fmt.Fprintf(w, "%s %s from %s (number %d) into ipc:[%d]: %s in %s\n",
-		done, sizes(r.Image), r.Dir, r.Number, r.Namespace.Inode, actions(r.Actions), round(r.Duration))
+	fmt.Fprintf(w, "%s %s from %s (number %d) into %s: %s in %s\n",
+		done, sizes(r.Image), r.Dir, r.Number, nsenter.Name(r.Namespace.Inode, r.Host), actions(r.Actions), round(r.Duration))
 	if r.DryRun {
 		for _, step := range r.Steps {
 			fmt.Fprintln(w, "  "+strings.TrimSpace(fmt.Sprintf("%-8s %s %s", step.Action, step.Object, step.Reason)))

@@ -41,6 +41,7 @@ func TestUsage(t *testing.T) {
 		{"restore --new -D d", "give --pin PATH or -- COMMAND"},
 		{"restore --pid 1 -D d --pin /x", "--pin keeps a fresh namespace: give --new"},
 		{"restore --pid 1 -D d -- true", "a command runs in a fresh namespace only: give --new"},
+		{"restore --new --host -D d -- true", "--host: a fresh namespace is not the host's"},
 		{"restore --new -D d true", `unexpected argument "true": a command stands after --`},
 		{"restore --new -D d true -- true", `unexpected argument "true": a command stands after --`},
 		{"restore --pid 1 -D d --on-conflict maybe", `--on-conflict "maybe": choose fail, adopt or replace`},
@@ -80,7 +81,7 @@ func TestHelp(t *testing.T) {
 func TestFlagsInHelp(t *testing.T) {
 	for command, flags := range map[string]string{
 		"checkpoint": "-t, --pid PID|--ns PATH|-D, --images-dir DIR|--ns-id N|--freeze|--method|--force|--json",
-		"restore":    "-t, --pid PID|--ns PATH|--new|--pin PATH|-D, --images-dir DIR|--ns-id N|--on-conflict fail|--dry-run|--json",
+		"restore":    "-t, --pid PID|--ns PATH|--new|--host|--pin PATH|-D, --images-dir DIR|--ns-id N|--on-conflict fail|--dry-run|--json",
 		"show":       "--messages|--json",
 		"check":      "--json",
 	} {

@@ -69,7 +69,7 @@ func (b *bench) round(ctx context.Context, r *row, contenders []contender, turn 
 		}
 		once, err := turn(c, times)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		if err != nil {
 			b.failures = errors.Join(b.failures, fmt.Errorf("%s: %w", r.shape.name, err))

@@ -30,6 +30,11 @@ func (r *run) preDump(ctx context.Context) error {
 	if ns.IsHost() {
 		return r.warnHost(ns)
 	}
+	size, others, err := plugin.CountAll(ns, r.Kinds)
+	if err != nil {
+		return err
+	}
+	r.warnPOSIX(others, false)
 	beside, err := r.beside(ns)
 	if err != nil {
 		return err
@@ -37,13 +42,18 @@ func (r *run) preDump(ctx context.Context) error {
 	if beside {
 		return r.awaitTurn(ctx, ns)
 	}
-	size, err := plugin.Count(ns, r.Kinds)
-	if err != nil || size.Objects == 0 {
-		return err
+	if size.Objects == 0 && !others.SystemV() {
+		return nil
 	}
 	neighbours, err := r.family().neighbours(ns)
 	if err != nil || neighbours == 0 {
 		return err
+	}
+	if others.SystemV() {
+		r.warnPod(ns, others, neighbours)
+	}
+	if size.Objects == 0 {
+		return nil
 	}
 	if r.config.Neighbours == config.IgnoreNeighbours {
 		r.say("%s in the namespace may use its queues while CRIU copies them (neighbours = %q)", count(neighbours, "neighbour"), r.config.Neighbours)
@@ -88,7 +98,7 @@ func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) 
 		}
 		select {
 		case <-ctx.Done():
-			return held, ctx.Err()
+			return held, fmt.Errorf("wait for neighbours that another CRIU or the freezer keeps stopped: %w", context.Cause(ctx))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -25,9 +25,13 @@ func (r *run) chosen() []plugin.Kind { return plugin.Select(r.Kinds, r.config.Ho
 // warnHost tells of a container in the host's IPC namespace whose queues are not
 // saved.
 func (r *run) warnHost(ns *nsenter.Namespace) error {
-	all, err := plugin.Count(ns, r.Kinds)
-	if err != nil || all.Objects == 0 {
+	all, others, err := plugin.CountAll(ns, r.Kinds)
+	if err != nil {
 		return err
+	}
+	r.warnPOSIX(others, true)
+	if all.Objects == 0 {
+		return nil
 	}
 	if len(r.config.HostQueues) == 0 {
 		r.warn(inHost+"no queue is saved (host_queues in %s selects queues)", config.Path)
@@ -108,7 +112,7 @@ func (r *run) restoreHost(ctx context.Context, ns *nsenter.Namespace, number uin
 		return nil
 	}
 	opt := r.restoreOptions(ns, number)
-	opt.Kinds, opt.Selected, opt.Record = r.chosen(), true, plugin.RecordRequired
+	opt.Kinds, opt.Selected, opt.Host, opt.Record = r.chosen(), true, true, plugin.RecordRequired
 	report, err := plugin.Restore(ctx, opt)
 	if _, conflict := errors.AsType[*plugin.ConflictError](err); conflict {
 		return fmt.Errorf("%w, or remove what is in the way (ipcrm -q), or take the queue out of host_queues", r.advise(err, ns))

@@ -120,7 +120,7 @@ func TestDumpTheOrdinaryWay(t *testing.T) {
 		"semaphores":     {prepare: semaphore, says: "1 semaphore sets and 0 shared memory"},
 		"shared memory":  {prepare: segment, says: "0 semaphore sets and 1 shared memory"},
 		"external":       {args: []string{"--external", "ipc[1]:x"}, says: `--external "ipc[1]:x"`},
-		"the host's own": {host: true, says: "host's namespace"},
+		"the host's own": {host: true, says: "host's IPC namespace"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var ns *nsenter.Namespace

@@ -163,7 +163,7 @@ func TestWorker(t *testing.T) {
 	}
 	pid := int32(startSleeper(t, ns).Process.Pid)
 	for kind, want := range map[rpc.CriuReqType]string{
-		rpc.CriuReqType_DUMP: ns.String(), rpc.CriuReqType_RESTORE: home, rpc.CriuReqType_VERSION: home,
+		rpc.CriuReqType_DUMP: ns.Link(), rpc.CriuReqType_RESTORE: home, rpc.CriuReqType_VERSION: home,
 	} {
 		message, err := proto.Marshal(&rpc.CriuReq{Type: kind.Enum(), Opts: &rpc.CriuOpts{ImagesDirFd: proto.Int32(5), Pid: &pid}})
 		if err != nil {

@@ -41,7 +41,7 @@ func suits(ns *nsenter.Namespace, pid int) error {
 	case err != nil:
 		return err
 	case ns.IsHost():
-		return fmt.Errorf("process %d is in the host's namespace %s: %w", pid, ns, errNothingLost)
+		return fmt.Errorf("process %d is in %s: %w", pid, ns, errNothingLost)
 	case same:
 		return fmt.Errorf("process %d is in the namespace that criu was started in, %s: %w", pid, ns, errNothingLost)
 	}
@@ -53,7 +53,8 @@ func suits(ns *nsenter.Namespace, pid int) error {
 
 // Carried tells whether ipc-cr carries everything that is in a namespace: it is
 // ErrNotCarried where there are semaphores or shared memory segments. With those a
-// dump beside the namespace would lose something. It needs the right to enter
+// dump beside the namespace would lose something. POSIX message queues are lost
+// whichever way it goes, and are none of its reasons. It needs the right to enter
 // the namespace (setns(2)).
 func Carried(ns *nsenter.Namespace) error {
 	var counts kernel.Counts

@@ -139,13 +139,13 @@ func difference(q *kernel.Queue, r *record) string {
 // record's.
 func (c *comparer) content(q *kernel.Queue, r *record) (bool, error) {
 	if walk := c.walkFor(q); walk != nil {
-		same, err := c.each(r, &walked{comparer: c, queue: q, walk: walk})
+		same, err := c.each(r, q, &walked{comparer: c, queue: q, walk: walk})
 		var wrong walkError
 		if !errors.As(err, &wrong) {
 			return same, err
 		}
 	}
-	return c.each(r, &copied{comparer: c, queue: q})
+	return c.each(r, q, &copied{comparer: c, queue: q})
 }
 
 // walkFor returns what walks along a queue, nil where MSG_COPY is to do it.
@@ -173,7 +173,7 @@ type reader interface {
 }
 
 // each compares the messages of a queue with the record's, until two differ.
-func (c *comparer) each(r *record, live reader) (bool, error) {
+func (c *comparer) each(r *record, q *kernel.Queue, live reader) (bool, error) {
 	cursor := cursor{source: c.source}
 	defer cursor.rest()
 	messages, err := cursor.at(r, r.end())
@@ -185,7 +185,7 @@ func (c *comparer) each(r *record, live reader) (bool, error) {
 	}
 	for index := range live.count() {
 		if index%pollEvery == 0 && context.Cause(c.ctx) != nil {
-			return false, context.Cause(c.ctx)
+			return false, fmt.Errorf("compare %s with the image: message %d of %d: %w", name(q), index, q.QNum, context.Cause(c.ctx))
 		}
 		want, err := messages.Message()
 		if errors.Is(err, io.EOF) {

@@ -221,9 +221,16 @@ func TestErrorsNameTheStep(t *testing.T) {
 	}
 }
 
+// What ends an operation is said in its own words, and where it was by then.
 func TestCancelled(t *testing.T) {
 	reason := errors.New("enough")
 	w := memoryWorld(t)
+	want := func(err error, where string) {
+		t.Helper()
+		if !errors.Is(err, reason) || !strings.Contains(err.Error(), where) {
+			t.Errorf("%v, want the reason and %q", err, where)
+		}
+	}
 	set := imageOf(t, newBox(5, 1, many(100, 3)...))
 	previous := ctx
 	defer func() { ctx = previous }()
@@ -235,16 +242,17 @@ func TestCancelled(t *testing.T) {
 		}
 		return nil
 	}
-	if err := w.restore(set, kind.Fail); !errors.Is(err, reason) {
-		t.Errorf("%v, want the reason", err)
-	}
+	loaded := must(Kind{}.Load(ctx, imageOf(t, newBox(5, 1, many(100, 3)...)), w.Owner))
+	want(w.restore(set, kind.Fail), "restore queue 5 (key 0x1): send message 32 of 100: ")
 	w.want("cancelled")
 	w.mem.Fail = nil
 	w.put(newBox(5, 1, many(100, 3)...))
-	if _, err := w.save(); !errors.Is(err, reason) {
-		t.Errorf("copy: %v, want the reason", err)
-	}
-	if _, err := (Kind{}).Load(ctx, set, w.Owner); !errors.Is(err, reason) {
-		t.Errorf("load: %v, want the reason", err)
-	}
+	_, err := w.save()
+	want(err, "queue 5 (key 0x1): copy message 0 of 100: ")
+	_, err = Kind{}.Load(ctx, set, w.Owner)
+	want(err, "queue 5 (key 0x1): read it from ")
+	w.look(func(k kernel.Kernel) {
+		_, err := loaded.Plan(ctx, w.Target, k, kind.Wanted{})
+		want(err, "compare queue 5 (key 0x1) with the image: message 0 of 100: ")
+	})
 }

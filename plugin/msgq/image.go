@@ -119,8 +119,8 @@ func (img *image) scan(ctx context.Context, r *images.Reader) error {
 		if messages < pollEvery {
 			break
 		}
-		if context.Cause(ctx) != nil {
-			return context.Cause(ctx)
+		if err := context.Cause(ctx); err != nil {
+			return fmt.Errorf("%s: read it from %s: %w", q, img.source.path, err)
 		}
 	}
 	rec.sum, rec.length = r.Sum(), r.Offset()-offset

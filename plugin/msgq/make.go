@@ -84,7 +84,7 @@ type creation struct {
 func (c *creation) run(steps []step, shares []share, created *turns) error {
 	for _, share := range shares {
 		if err := context.Cause(c.ctx); err != nil {
-			return err
+			return fmt.Errorf("restore %s: %w", &steps[share.from].Queue, err)
 		}
 		for i := share.from; i < share.to; i++ {
 			if !steps[i].makes() {
@@ -210,8 +210,8 @@ func (f *filler) fill(k kernel.Kernel, s *step) error {
 		return err
 	}
 	for sent := 0; ; {
-		if context.Cause(f.ctx) != nil {
-			return context.Cause(f.ctx)
+		if err := context.Cause(f.ctx); err != nil {
+			return fmt.Errorf("send message %d of %d: %w", sent, s.QNum, err)
 		}
 		n, err := messages.Msgbufs(f.bufs[:])
 		if errors.Is(err, io.EOF) {

@@ -72,7 +72,7 @@ type Stopped struct {
 // when it has ended, or the calling process has. (Until then each such call keeps a
 // thread and a descriptor.) It is a *TaskError if one task
 // is to blame (it does not stop, it runs under another tracer, or EPERM or
-// EACCES: no right to trace it), ctx's own if that ended it, and ErrHost for
+// EACCES: no right to trace it), ctx's cause if that ended it, and ErrHost for
 // the host's namespace.
 func All(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
 	s, err := all(ctx, inode, opt)

@@ -83,8 +83,13 @@ const mostLost = 3
 // stopAll goes over /proc until a whole round finds nobody new and changes
 // nothing: a task may be born unseen (CLONE_UNTRACED, or between the look of
 // the kernel whether its parent is traced and its birth) or enter with setns.
-func (h *holder) stopAll(ctx context.Context) error {
+func (h *holder) stopAll(ctx context.Context) (err error) {
 	began := time.Now()
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("after %v, in round %d over /proc: %w", time.Since(began).Round(time.Millisecond), h.rounds, err)
+		}
+	}()
 	for lost := 0; ; {
 		h.stirred = false
 		found, err := h.round(ctx)

@@ -166,7 +166,7 @@ func (l *Lock) wait(ctx context.Context, p place, wants []want, wait time.Durati
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s, of which %s stops the tasks: %w", taken.ns, p.holder(taken), context.Cause(ctx))
+			return fmt.Errorf("wait for %s, which stops the tasks of %s: %w", p.holder(taken), taken.ns, context.Cause(ctx))
 		case <-time.After(lockInterval):
 		}
 	}

@@ -66,7 +66,7 @@ func testLockExcludes(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if _, err := TakeLock(ctx, lockDir(), ns, time.Minute); !errors.Is(err, context.DeadlineExceeded) ||
-		!strings.Contains(err.Error(), fmt.Sprintf("of which process %d (", os.Getpid())) {
+		!strings.Contains(err.Error(), fmt.Sprintf("wait for process %d (", os.Getpid())) {
 		t.Errorf("waited on, or without whom it waited for: %v", err)
 	}
 	time.AfterFunc(20*time.Millisecond, func() { first.Release() })

@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
 	"time"
@@ -29,8 +30,8 @@ func (h *holder) settle(ctx context.Context) (moved bool, err error) {
 		if len(waiting) == 0 && h.tracers.idle() {
 			return moved, nil
 		}
-		if err := ctx.Err(); err != nil {
-			return moved, err
+		if ctx.Err() != nil {
+			return moved, h.tooLate(ctx, waiting)
 		}
 		if time.Since(began) >= doubt {
 			h.buryDead() // one that had stopped may be what a thread in execve waits for
@@ -45,6 +46,18 @@ func (h *holder) settle(ctx context.Context) (moved bool, err error) {
 		runtime.Gosched() // the tracers may have no other processor
 		nap(ns)
 	}
+}
+
+// tooLate names a task that had not stopped when ctx ended.
+func (h *holder) tooLate(ctx context.Context, waiting []*member) error {
+	err := context.Cause(ctx)
+	for _, m := range waiting {
+		if h.knows(m) && !m.still() {
+			t := h.proc.task(m.pid, m.tid, "")
+			return fmt.Errorf("task %q (pid %d, tid %d) had not stopped: %w", t.Name, t.PID, t.TID, err)
+		}
+	}
+	return err
 }
 
 // seizeOn takes in what the tracers have done, and has them go on.

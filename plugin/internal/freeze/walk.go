@@ -27,8 +27,8 @@ func (w *walk) run(ctx context.Context) error {
 		return fmt.Errorf("rewind /proc: %w", err)
 	}
 	return eachNumber(w.proc.fd, w.proc.pids, func(pid int) error {
-		if err := ctx.Err(); err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 		return w.process(pid)
 	})

@@ -119,7 +119,7 @@ func (g *Guard) tell(things Things) error {
 		}
 		r.StateDir, r.Note = g.note.dir.Path(), g.note.name
 	}
-	if err := g.child.line.ask(r); err != nil {
+	if err := g.child.line.ask(r, answerTimeout); err != nil {
 		return fmt.Errorf("tell process %d: %w", g.child.process.Pid, err)
 	}
 	return nil

@@ -98,7 +98,7 @@ func TestGuardsSurroundings(t *testing.T) {
 			t.Fatal(err)
 		}
 		kinds[strings.SplitN(target, ":[", 2)[0]]++
-		if strings.HasPrefix(target, "ipc:") && target != ns.String() {
+		if strings.HasPrefix(target, "ipc:") && target != ns.Link() {
 			t.Errorf("descriptor %s is %s, want %s", fd.Name(), target, ns)
 		}
 	}

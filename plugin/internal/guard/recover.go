@@ -52,11 +52,14 @@ func settle(ctx context.Context, dir *state.Dir, name string) (done string, err 
 	deadline := time.Now().Add(settleTimeout)
 	for {
 		done, err = look(dir, name)
-		if !errors.Is(err, errPending) || time.Now().After(deadline) {
+		if !errors.Is(err, errPending) {
 			return done, err
 		}
-		if err := pause(ctx); err != nil {
-			return "", err
+		if time.Now().After(deadline) {
+			return done, fmt.Errorf("%w, still after %v", err, settleTimeout)
+		}
+		if ended := pause(ctx); ended != nil {
+			return "", fmt.Errorf("wait for the guard: %w: %w", err, ended)
 		}
 	}
 }

@@ -59,15 +59,13 @@ type line struct {
 	in   *bufio.Reader
 }
 
-// ask sends a request and waits for the answer. isGone(err) if the guard died.
-func (l *line) ask(r request) error {
-	if err := l.file.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-		return err
+// ask sends a request and waits for the answer, so long. isGone(err) if the guard
+// died.
+func (l *line) ask(r request, within time.Duration) error {
+	text, err := l.exchange(r, within)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("no answer within %v: %w", within, err)
 	}
-	if err := send(l.file, r); err != nil {
-		return err
-	}
-	text, err := l.in.ReadBytes('\n')
 	if err != nil {
 		return err
 	}
@@ -79,6 +77,17 @@ func (l *line) ask(r request) error {
 		return errors.New(answer.Error)
 	}
 	return nil
+}
+
+// exchange sends a request and returns the line that comes back.
+func (l *line) exchange(r request, within time.Duration) ([]byte, error) {
+	if err := l.file.SetDeadline(time.Now().Add(within)); err != nil {
+		return nil, err
+	}
+	if err := send(l.file, r); err != nil {
+		return nil, err
+	}
+	return l.in.ReadBytes('\n')
 }
 
 // hangUp sends Done and waits until the guard has closed its end. An error if

@@ -1,7 +1,8 @@
-// Package kernel is what ipc-cr asks of the kernel about System V message
-// queues, as one interface with two implementations: Linux, the real one, and
-// the in-memory kernel in package memkernel, for failures that cannot be
-// provoked. Both pass the contract suite in package kerneltest.
+// Package kernel is what ipc-cr asks of the kernel about the objects of an IPC
+// namespace, System V message queues above all, as one interface with two
+// implementations: Linux, the real one, and the in-memory kernel in package
+// memkernel, for failures that cannot be provoked. Both pass the contract suite in
+// package kerneltest.
 //
 // Everything here speaks the kernel's own terms (msgctl(2)): ids are msqids,
 // uids and gids are those of the caller's user namespace. Translating them to
@@ -68,6 +69,12 @@ type Kernel interface {
 	// OtherKinds counts what is in the namespace beside message queues. It
 	// needs no permission.
 	OtherKinds() (Counts, error)
+	// POSIXQueues counts the POSIX message queues of the namespace that have a name
+	// (mq_overview(7)): one that was unlinked and is still open is not seen. It
+	// changes nothing, and needs no permission on any of them but CAP_SYS_ADMIN over
+	// the namespace, which a caller that only lives in it may lack: EPERM. It takes
+	// ten times as long as all other calls, and is not for stopped tasks to wait for.
+	POSIXQueues() (int, error)
 	// StatIndex is MSG_STAT_ANY: the queue at an index of the table. EINVAL if
 	// the slot is empty. It needs no permission.
 	StatIndex(index int, q *Queue) error

@@ -165,6 +165,9 @@ func noOtherKinds(b *bench) {
 	if counts, err := b.k.OtherKinds(); err != nil || counts != (kernel.Counts{}) {
 		b.Errorf("%+v, %v, want none", counts, err)
 	}
+	if n, err := b.k.POSIXQueues(); err != nil || n != 0 {
+		b.Errorf("%d POSIX message queues, %v, want none", n, err)
+	}
 }
 
 // threads works on one namespace from several threads at once.

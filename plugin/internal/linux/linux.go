@@ -46,7 +46,7 @@ func (s *Space) Run(fn func(kernel.Kernel) error) error {
 // Here is Run for a caller that is on a thread of the namespace's already, as
 // inside nsenter's Run.
 func (s *Space) Here(fn func(kernel.Kernel) error) error {
-	t := &thread{root: s.root, nextID: -1, self: kernel.Creator{
+	t := &thread{space: s, root: s.root, nextID: -1, self: kernel.Creator{
 		UID: uint32(unix.Geteuid()), GID: uint32(unix.Getegid()),
 	}}
 	defer t.close()
@@ -55,6 +55,7 @@ func (s *Space) Here(fn func(kernel.Kernel) error) error {
 
 // thread is the kernel as one thread inside the namespace reaches it.
 type thread struct {
+	space  *Space
 	root   *kernel.Creator
 	self   kernel.Creator
 	nextID int // descriptor of msg_next_id, -1 until first used

@@ -155,6 +155,15 @@ func (t *Task) OtherKinds() (kernel.Counts, error) {
 	return t.space.other, nil
 }
 
+// POSIXQueues implements kernel.Kernel: there are none.
+func (t *Task) POSIXQueues() (int, error) {
+	if err := t.enter("POSIXQueues"); err != nil {
+		return 0, err
+	}
+	t.space.mu.Unlock()
+	return 0, nil
+}
+
 func somebody(ids ...uint32) error {
 	for _, id := range ids {
 		if id == math.MaxUint32 {

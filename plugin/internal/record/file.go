@@ -25,8 +25,8 @@ type File struct {
 const turnTimeout = time.Minute
 
 // Open locks the record of a namespace, whether there is one or not. It waits
-// up to a minute for another process that has it. dir must stay open until
-// Close.
+// up to a minute for another process that has it, then it is state.ErrBusy, as it is
+// with ctx's cause where that ends the wait. dir must stay open until Close.
 func Open(ctx context.Context, dir *state.Dir, target nsenter.Identity) (*File, error) {
 	return open(ctx, dir, target, turnTimeout)
 }

@@ -200,10 +200,11 @@ func TestTurns(t *testing.T) {
 	if _, err := open(t.Context(), dir, id, 20*time.Millisecond); !errors.Is(err, state.ErrBusy) {
 		t.Errorf("%v, want ErrBusy", err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := Open(ctx, dir, id); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v, want context.Canceled", err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	cancel(enough)
+	if _, err := Open(ctx, dir, id); !errors.Is(err, enough) || !errors.Is(err, state.ErrBusy) || !strings.Contains(err.Error(), "restores into the namespace: ") {
+		t.Errorf("%v, want what was waited for, and the cause", err)
 	}
 	got := make(chan error)
 	go func() {

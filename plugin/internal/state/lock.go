@@ -55,7 +55,7 @@ func (d *Dir) AwaitLock(ctx context.Context, name, what string, wait time.Durati
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("lock %s, which %s has: %w", what, d.LockHolder(name), context.Cause(ctx))
+			return nil, fmt.Errorf("lock %s: %w: wait for %s, which has it: %w", what, ErrBusy, d.LockHolder(name), context.Cause(ctx))
 		case <-time.After(lockInterval):
 		}
 	}

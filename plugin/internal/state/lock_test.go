@@ -73,7 +73,7 @@ func TestAwaitLock(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errors.New("no time"))
 	defer cancel()
 	_, err = dir.AwaitLock(ctx, "a", "the thing", time.Minute)
-	if want := fmt.Sprintf("lock the thing, which process %d (", p.PID()); !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), ": no time") {
+	if want := fmt.Sprintf("lock the thing: claimed by another process: wait for process %d (", p.PID()); !errors.Is(err, ErrBusy) || !strings.HasPrefix(err.Error(), want) || !strings.HasSuffix(err.Error(), ": no time") {
 		t.Errorf("%v, want %q", err, want)
 	}
 	got := make(chan error)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"time"
 
@@ -93,30 +94,39 @@ func (w *Warden) call(ctx context.Context, r request, fds ...int) (reply, error)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	answer, err := ask(conn, r, fds)
+	answer, err := ask(conn, r, fds, r.patience())
 	switch {
 	case err == nil:
 		return answer, answer.Failure.err()
 	case ctx.Err() != nil:
-		return reply{}, ctx.Err()
+		return reply{}, context.Cause(ctx)
 	case isGone(err):
 		return reply{}, w.explainGone(err)
 	}
 	return reply{}, fmt.Errorf("ask process %d: %w", w.process.PID, err)
 }
 
-func ask(conn *net.UnixConn, r request, fds []int) (answer reply, err error) {
-	if err := conn.SetDeadline(time.Now().Add(r.patience())); err != nil {
+func ask(conn *net.UnixConn, r request, fds []int, within time.Duration) (answer reply, err error) {
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return answer, err
 	}
 	if err := sendLine(conn, r, fds...); err != nil {
-		return answer, err
+		return answer, late(err, "request not taken", within)
 	}
 	line, err := bufio.NewReader(conn).ReadBytes('\n')
 	if err != nil {
-		return answer, err
+		return answer, late(err, "no answer to "+strconv.Quote(r.Do), within)
 	}
 	return answer, json.Unmarshal(line, &answer)
+}
+
+// late says what did not happen, and for how long it was waited for, where a wait was
+// ended by its deadline.
+func late(err error, what string, within time.Duration) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%s within %v: %w", what, within, err)
+	}
+	return err
 }
 
 func (r request) patience() time.Duration {
@@ -147,11 +157,14 @@ func (w *Warden) dial(ctx context.Context) (*net.UnixConn, error) {
 		if trouble := w.trouble(); trouble != nil {
 			return nil, trouble
 		}
-		if !mayCome(err) || time.Now().After(deadline) {
+		if !mayCome(err) {
 			return nil, fmt.Errorf("connect to process %d: %w", w.process.PID, err)
 		}
-		if err := pause(ctx, true); err != nil {
-			return nil, err
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("connect to process %d, still after %v: %w", w.process.PID, comingTimeout, err)
+		}
+		if ended := pause(ctx, true); ended != nil {
+			return nil, fmt.Errorf("connect to process %d: %w: %w", w.process.PID, err, ended)
 		}
 	}
 }

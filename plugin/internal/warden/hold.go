@@ -96,15 +96,12 @@ func (h *hold) stop(ctx context.Context, dir *state.Dir, criu int) error {
 	h.began = time.Now()
 	if h.limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, h.limit, ErrLimit)
+		ctx, cancel = context.WithTimeoutCause(ctx, h.limit, fmt.Errorf("%w (%s)", ErrLimit, h.limit))
 		defer cancel()
 	}
 	who := &family{criu: criu, init: h.init, making: restoring.In(dir)}
 	stopped, err := freeze.All(ctx, h.ns.Inode(), freeze.Options{Exempt: who.exempt})
 	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, ErrLimit) {
-			return fmt.Errorf("%w (%s): %w", ErrLimit, h.limit, err)
-		}
 		return err
 	}
 	h.release = onceRelease(h.began, stopped)

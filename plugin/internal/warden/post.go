@@ -64,8 +64,8 @@ type post struct {
 	criuEnd  watcher
 	listener *net.UnixListener
 
-	ctx    context.Context // ends when the end begins
-	cancel context.CancelFunc
+	ctx    context.Context // ends when the end begins, with errEnding
+	cancel context.CancelCauseFunc
 	finish func() error // everything let go and put back, once
 	leave  func()       // the process may exit, once
 	left   chan struct{}
@@ -89,7 +89,7 @@ func takePost(line *net.UnixConn) (*post, error) {
 		err = decodeStrictly(text, &b)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what it is to be: %w", err)
+		return nil, fmt.Errorf("what it is to be: %w", late(err, "not said", answerTimeout))
 	}
 	p := newPost()
 	if p.criuEnd, err = openWatcher(b.CRIU); err != nil {
@@ -110,7 +110,7 @@ func takePost(line *net.UnixConn) (*post, error) {
 
 func newPost() *post {
 	p := &post{left: make(chan struct{}), busy: make(chan struct{}, 1)}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	p.finish = sync.OnceValue(p.end)
 	p.leave = sync.OnceFunc(func() { close(p.left) })
 	return p
@@ -207,7 +207,7 @@ func (p *post) bind() error {
 // end is the warden's end but for the process's. What cannot be put back stays
 // noted: the next command tries again, and has a voice.
 func (p *post) end() error {
-	p.cancel()
+	p.cancel(errEnding)
 	p.busy <- struct{}{} // for ever
 	errs := []error{p.hold.drop(), p.putBack()}
 	if p.listener != nil {

@@ -75,11 +75,14 @@ func sweepSocket(dir *state.Dir, criu state.Process) error {
 func settle(ctx context.Context, dir *state.Dir, name string) (done string, err error) {
 	for deadline := time.Now().Add(settleTimeout); ; {
 		done, err = see(ctx, dir, name)
-		if !errors.Is(err, errPending) || time.Now().After(deadline) {
+		if !errors.Is(err, errPending) {
 			return done, err
 		}
-		if err := pause(ctx, true); err != nil {
-			return "", err
+		if time.Now().After(deadline) {
+			return done, fmt.Errorf("%w, still after %v", err, settleTimeout)
+		}
+		if ended := pause(ctx, true); ended != nil {
+			return "", fmt.Errorf("wait for the warden: %w: %w", err, ended)
 		}
 	}
 }

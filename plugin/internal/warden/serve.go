@@ -32,7 +32,7 @@ func (p *post) serve(conn *net.UnixConn) {
 	}
 	r, passed, err := receiveRequest(conn)
 	if err != nil {
-		_ = sendLine(conn, reply{Failure: newFailure(err)})
+		_ = sendLine(conn, reply{Failure: newFailure(late(err, "no request came", answerTimeout))})
 		return
 	}
 	if passed != nil {
@@ -66,7 +66,7 @@ func (p *post) answer(ctx context.Context, r request, passed *os.File) (a reply)
 	case <-ctx.Done():
 	}
 	if ctx.Err() != nil {
-		return reply{Failure: newFailure(p.whyDone(ctx.Err()))}
+		return reply{Failure: newFailure(p.whyDone(context.Cause(ctx)))}
 	}
 	var err error
 	switch r.Do {
@@ -89,7 +89,7 @@ func (p *post) answer(ctx context.Context, r request, passed *os.File) (a reply)
 
 // whyDone tells the warden's own end from the other side's.
 func (p *post) whyDone(err error) error {
-	if p.ctx.Err() != nil {
+	if p.ctx.Err() != nil && !errors.Is(err, errEnding) {
 		return fmt.Errorf("%w: %w", errEnding, err)
 	}
 	return err

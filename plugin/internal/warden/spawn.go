@@ -98,7 +98,7 @@ func spawn(b birth) (*child, error) {
 		_, _ = process.Wait() // ECHILD where the program reaps every child itself
 		close(c.reaped)
 	}()
-	if err := introduce(ours, b); err != nil {
+	if err := introduce(ours, b, answerTimeout); err != nil {
 		_ = process.Kill() // through a pidfd: never another process
 		<-c.reaped
 		return nil, err
@@ -107,16 +107,16 @@ func spawn(b birth) (*child, error) {
 }
 
 // introduce tells a starting warden what it is and waits until it is.
-func introduce(line *net.UnixConn, b birth) error {
-	if err := line.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+func introduce(line *net.UnixConn, b birth, within time.Duration) error {
+	if err := line.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
 	if err := sendLine(line, b); err != nil {
-		return err
+		return late(err, "not to be told what it is", within)
 	}
 	text, err := bufio.NewReader(line).ReadBytes('\n')
 	if err != nil {
-		return fmt.Errorf("its answer: %w", err)
+		return fmt.Errorf("its answer: %w", late(err, "none", within))
 	}
 	var answer reply
 	if err := json.Unmarshal(text, &answer); err != nil {

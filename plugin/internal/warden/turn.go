@@ -87,18 +87,22 @@ func takeTurn(ctx context.Context, dir *state.Dir, name, what string, mine claim
 			return nil, fmt.Errorf("take the turn at %s: %w: that of %s, still after %s (%s)", what, ErrBusy, holder, wait, dir.Join(name))
 		}
 		if err := pause(ctx, holder != ""); err != nil {
+			if holder != "" {
+				err = fmt.Errorf("that of %s: %w", holder, err)
+			}
 			return nil, fmt.Errorf("wait for the turn at %s: %w", what, err)
 		}
 	}
 }
 
+// pause waits a moment, or returns why ctx has ended.
 func pause(ctx context.Context, needed bool) error {
 	if !needed {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	case <-time.After(pollInterval):
 		return nil
 	}

@@ -177,14 +177,17 @@ func passedFile(oob []byte) (*os.File, error) {
 	return os.NewFile(uintptr(fds[0]), "passed by the hook"), nil
 }
 
+// errHungUp says that nobody waits for the answer any more.
+var errHungUp = errors.New("the hook process that asked has ended, or gave up")
+
 // untilHungUp returns a context that ends when the other side closes.
 func untilHungUp(ctx context.Context, conn *net.UnixConn) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		_, _ = conn.Read(make([]byte, 1))
-		cancel()
+		cancel(errHungUp)
 	}()
-	return ctx, cancel
+	return ctx, func() { cancel(nil) }
 }
 
 // checkPeer refuses who is at the other end under another uid (SO_PEERCRED,
