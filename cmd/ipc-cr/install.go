@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -38,7 +39,10 @@ searched before that of the real criu: /usr/local/sbin as a rule. Whoever starts
 criu then starts ipc-cr, which lets criu sit in the container's IPC namespace for a
 dump, as ipc-cr run does for one command, and otherwise becomes the real criu at
 once. Without --runtime nothing else is installed; restores gain from the hook, so
-that hosts mostly want both.`,
+that hosts mostly want both.
+
+A CRIU before 3.19 aborts when a runtime starts it and its configuration names an
+action script, whatever that does: with one on the host install refuses.`,
 		Example: `  ipc-cr install
   ipc-cr install --runtime runc --dry-run
   ipc-cr install --in-front
@@ -85,11 +89,11 @@ func (f *installFlags) add(cmd *cobra.Command, runtimes string) {
 	_ = cmd.MarkFlagDirname("dir")
 }
 
-func (f *installFlags) run(cmd *cobra.Command, do func(criuconf.Options) (*criuconf.Report, error)) error {
+func (f *installFlags) run(cmd *cobra.Command, do func(context.Context, criuconf.Options) (*criuconf.Report, error)) error {
 	if err := f.check(cmd); err != nil {
 		return err
 	}
-	report, err := do(f.options)
+	report, err := do(cmd.Context(), f.options)
 	if err != nil {
 		return err
 	}

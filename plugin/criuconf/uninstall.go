@@ -1,6 +1,7 @@
 package criuconf
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -9,7 +10,7 @@ import (
 
 // planUninstall takes out what is asked for, and all without being asked. The
 // place in front goes first: what is in front needs the script.
-func (j *job) planUninstall(o Options) error {
+func (j *job) planUninstall(_ context.Context, o Options) error {
 	all := len(o.Runtimes) == 0 && !o.InFront
 	if o.InFront || all {
 		j.planOutOfFront(o.Dir)
