@@ -3,11 +3,16 @@ package e2e_test
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
@@ -113,5 +118,76 @@ func (m *machine) write(t testing.TB, path, text string, mode os.FileMode) {
 	_ = os.Remove(m.path(path))
 	if err := os.WriteFile(m.path(path), []byte(text), mode); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// task is something to dump there, in an IPC namespace of its own.
+func (m *machine) task(t testing.TB) *task {
+	t.Helper()
+	null, err := os.OpenFile(m.path(os.DevNull), os.O_RDWR, 0) // of a mount that it can reach
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	// What the test was given by those who started it is of another mount, too.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	cmd := m.command("sleep", "900")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, null, null
+	cmd.Dir, cmd.Env = "/", []string{"PATH=" + machinePath}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWIPC}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	k := &task{wait: cmd.Wait}
+	k.started(t, cmd, 0)
+	waitFor(t, "the task", func() bool {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", k.pid))
+		return err == nil && strings.TrimSpace(string(text)) == "sleep"
+	})
+	return k
+}
+
+// A pausedDump is criu that stands in a script at pre-dump. It has read its
+// configuration.
+type pausedDump struct {
+	cmd     *exec.Cmd
+	dir, at string
+	ended   chan error
+}
+
+// pausedDump dumps a task there, which runs on.
+func (m *machine) pausedDump(t testing.TB) *pausedDump {
+	t.Helper()
+	at := t.TempDir()
+	pause := filepath.Join(at, "pause")
+	text := fmt.Sprintf(`#!/bin/sh
+[ "$CRTOOLS_SCRIPT_ACTION" = pre-dump ] || exit 0
+: >%[1]s/reached
+until [ -e %[1]s/go ]; do sleep 0.01; done
+`, at)
+	if err := os.WriteFile(pause, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := &pausedDump{dir: imagesDir(t), at: at, ended: make(chan error, 1)}
+	d.cmd = m.command("criu", "dump", "--leave-running", "-t", strconv.Itoa(m.task(t).pid), "-D", d.dir, "-o", "dump.log", "-v4")
+	d.cmd.Env = append(d.cmd.Env, "CRIU_CONFIG_FILE="+scriptConf(t, pause))
+	d.cmd.Stderr = os.Stderr
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { d.ended <- d.cmd.Wait() }()
+	t.Cleanup(func() { writeFile(t, filepath.Join(at, "go"), "") })
+	waitFor(t, "pre-dump", func() bool { _, err := os.Stat(filepath.Join(at, "reached")); return err == nil })
+	return d
+}
+
+// goOn lets it go on, and wants it to succeed.
+func (d *pausedDump) goOn(t testing.TB) {
+	t.Helper()
+	writeFile(t, filepath.Join(d.at, "go"), "")
+	if err := <-d.ended; err != nil {
+		t.Errorf("criu dump: %v\n%s", err, errorsIn(filepath.Join(d.dir, "dump.log")))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Options are those of Install and Uninstall.
@@ -30,6 +31,11 @@ type Options struct {
 	Dir string
 	// DryRun reports what would be done.
 	DryRun bool
+	// Wait is how long Uninstall waits for criu processes that may still call the
+	// script. With 0 it looks once.
+	Wait time.Duration
+	// Waiting, if it is there, is called with them before Uninstall waits.
+	Waiting func([]Running)
 }
 
 // Action is what was done to a file.
@@ -54,10 +60,11 @@ type Change struct {
 
 // Report is what was done, in that order.
 type Report struct {
-	DryRun  bool     `json:"dry_run"`
-	Script  string   `json:"script"`
-	Changes []Change `json:"changes"`
-	Notes   []string `json:"notes"`
+	DryRun  bool      `json:"dry_run"`
+	Script  string    `json:"script"`
+	Changes []Change  `json:"changes"`
+	Running []Running `json:"running"` // criu processes that Uninstall has waited for, or would
+	Notes   []string  `json:"notes"`
 }
 
 // Install makes the script and puts it into the configuration file of each
@@ -77,6 +84,10 @@ func Install(ctx context.Context, o Options) (*Report, error) {
 // script when nothing needs it any more. A link in front is this binary's by its
 // path: the file there may be a newer one. Needs
 // what Install needs, but not the program's safety.
+//
+// The script goes last, when no criu is left that began before the lines went and
+// would miss it. The error is ErrRunning, with the report of what was done, if there
+// still is one after Options.Wait, or when ctx ends.
 func Uninstall(ctx context.Context, o Options) (*Report, error) {
 	return run(ctx, o, "uninstall", (*job).planUninstall)
 }
@@ -93,9 +104,15 @@ func run(ctx context.Context, o Options, verb string, plan func(*job, context.Co
 		if err == nil && !o.DryRun && s.do != nil {
 			err = s.do()
 		}
+		if err != nil {
+			s.change.Action, s.change.Diff = Unchanged, []string{}
+		}
 		j.report.Changes = append(j.report.Changes, s.change)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrRunning):
+		return j.report, fmt.Errorf("%s: %w", verb, err)
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", verb, err)
 	}
 	return j.report, nil
@@ -130,7 +147,7 @@ func newJob(o Options) (*job, error) {
 		return nil, err
 	}
 	script := filepath.Join(filepath.Dir(binary), Name)
-	return &job{root: root, binary: binary, report: &Report{DryRun: o.DryRun, Script: script, Changes: []Change{}, Notes: []string{}}}, nil
+	return &job{root: root, binary: binary, report: &Report{DryRun: o.DryRun, Script: script, Changes: []Change{}, Running: []Running{}, Notes: []string{}}}, nil
 }
 
 // binaryOf is the program's path as it is on the target.
