@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,16 +35,16 @@ missing, or if the settings are wrong.`,
 		Example: `  ipc-cr check
   unshare -Ur ipc-cr check --json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runCheck(outputOf(cmd, json)) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runCheck(cmd.Context(), outputOf(cmd, json)) },
 	}
 	cmd.Flags().BoolVar(&json, "json", false, "report as JSON")
 	return cmd
 }
 
-func runCheck(out *output) error {
-	hooks := criuconf.Check()
+func runCheck(ctx context.Context, out *output) error {
+	hooks := criuconf.Check(ctx)
 	report := checkReport{
-		Features: plugin.Check(), Hooks: hooks, Fronts: criuconf.CheckFront(hooks), Settings: criuconf.CheckSettings(),
+		Features: plugin.Check(), Hooks: hooks, Fronts: criuconf.CheckFront(ctx, hooks), Settings: criuconf.CheckSettings(),
 	}
 	if err := out.print(report, func(w io.Writer) { report.text(w) }); err != nil {
 		return err

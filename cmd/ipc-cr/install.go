@@ -1,15 +1,21 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ipc-cr/ipc-cr/plugin/criuconf"
 )
+
+// defaultWait is longer than most dumps and restores take.
+const defaultWait = time.Minute
 
 type installFlags struct {
 	options criuconf.Options
@@ -38,7 +44,10 @@ searched before that of the real criu: /usr/local/sbin as a rule. Whoever starts
 criu then starts ipc-cr, which lets criu sit in the container's IPC namespace for a
 dump, as ipc-cr run does for one command, and otherwise becomes the real criu at
 once. Without --runtime nothing else is installed; restores gain from the hook, so
-that hosts mostly want both.`,
+that hosts mostly want both.
+
+A CRIU before 3.19 aborts when a runtime starts it and its configuration names an
+action script, whatever that does: with one on the host install refuses.`,
 		Example: `  ipc-cr install
   ipc-cr install --runtime runc --dry-run
   ipc-cr install --in-front
@@ -61,14 +70,21 @@ files that ipc-cr install made if nothing else was written into them. The links 
 this ipc-cr in front of criu go too, wherever on PATH they are. The hook itself, a
 symbolic link beside the binary, goes when nothing needs it any more.
 
+A criu that runs meanwhile has read the lines, and would fail at its next action
+without the hook. So the lines go first, and then uninstall waits for the criu
+processes that run, and says for which. If one still runs when the time is over the
+hook stays, and the exit status is 1: run uninstall again when it has ended.
+
 With --runtime or --in-front only what they name is taken away.`,
 		Example: `  ipc-cr uninstall
   ipc-cr uninstall --in-front
-  ipc-cr uninstall --runtime crun --dry-run`,
+  ipc-cr uninstall --runtime crun --dry-run
+  ipc-cr uninstall --wait 10m`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd, criuconf.Uninstall) },
 	}
 	f.add(cmd, "the runtime `NAME`: runc, crun or criu; again for several (default: all)")
+	cmd.Flags().DurationVar(&f.options.Wait, "wait", defaultWait, "wait for running criu processes for `DURATION`, such as 30s; 0 does not wait")
 	return cmd
 }
 
@@ -85,16 +101,24 @@ func (f *installFlags) add(cmd *cobra.Command, runtimes string) {
 	_ = cmd.MarkFlagDirname("dir")
 }
 
-func (f *installFlags) run(cmd *cobra.Command, do func(criuconf.Options) (*criuconf.Report, error)) error {
+func (f *installFlags) run(cmd *cobra.Command, do func(context.Context, criuconf.Options) (*criuconf.Report, error)) error {
 	if err := f.check(cmd); err != nil {
 		return err
 	}
-	report, err := do(f.options)
-	if err != nil {
+	f.options.Waiting = func(running []criuconf.Running) { f.sayWaiting(cmd.ErrOrStderr(), running) }
+	report, err := do(cmd.Context(), f.options)
+	if report == nil {
 		return err
 	}
 	out := outputOf(cmd, f.json)
-	return out.printDone(cmd.Name()+": done", report, func(w io.Writer) { installText(w, report) })
+	return errors.Join(err, out.printDone(cmd.Name()+": done", report, func(w io.Writer) { installText(w, report) }))
+}
+
+// sayWaiting says for whom uninstall waits, at once: it can take a while.
+func (f *installFlags) sayWaiting(w io.Writer, running []criuconf.Running) {
+	for _, r := range running {
+		fmt.Fprintf(w, "ipc-cr: uninstall: waiting for %s, %v at most: its next action needs the hook\n", r, f.options.Wait)
+	}
 }
 
 func (f *installFlags) check(cmd *cobra.Command) error {
@@ -105,6 +129,9 @@ func (f *installFlags) check(cmd *cobra.Command) error {
 	}
 	if dir := f.options.Dir; cmd.Flags().Changed("dir") && (!f.options.InFront || !strings.HasPrefix(dir, "/")) {
 		return usage("--dir %q: an absolute path, and only with --in-front", dir)
+	}
+	if f.options.Wait < 0 {
+		return usage("--wait %v: a duration that is not negative", f.options.Wait)
 	}
 	root := cmd.Flags().Changed("root")
 	if root && f.options.Root == "" {
@@ -132,6 +159,16 @@ func installText(w io.Writer, r *criuconf.Report) {
 		}
 		for _, line := range c.Diff {
 			fmt.Fprintf(w, "  %s\n", line)
+		}
+	}
+	for _, p := range r.Running {
+		switch {
+		case r.DryRun:
+			fmt.Fprintf(w, "%s: would be waited for\n", p)
+		case p.Ended:
+			fmt.Fprintf(w, "%s: has ended\n", p)
+		default:
+			fmt.Fprintf(w, "%s: still runs\n", p)
 		}
 	}
 	if len(r.Changes) == 0 {

@@ -98,6 +98,9 @@ func TestInstallUsage(t *testing.T) {
 		{"install --in-front=/opt", "invalid argument"},
 		{"uninstall --dir /opt", `--dir "/opt": an absolute path, and only with --in-front`},
 		{"uninstall x", `unknown command "x"`},
+		{"uninstall --wait 5", "invalid argument"},
+		{"uninstall --wait -1s", "--wait -1s: a duration that is not negative"},
+		{"install --wait 1s", "unknown flag: --wait"},
 		{"uninstall --runtime podman", `--runtime "podman": choose runc, crun or criu`},
 	} {
 		t.Run(c.args, func(t *testing.T) {

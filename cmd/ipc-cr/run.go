@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/plugin/criuconf"
 	"github.com/ipc-cr/ipc-cr/plugin/infront"
 )
 
@@ -32,8 +33,8 @@ and Podman restore the ordinary way, with ipc-cr or without.
 For this one command a program of the name criu stands in front of the real one on
 PATH; nothing is installed. Checkpoints that do not allow it go the ordinary way, and
 the reason is told on stderr: semaphores or shared memory in the namespace, the
-host's namespace, a privilege that is missing. Everything but a dump goes straight
-to CRIU.
+host's namespace, a privilege that is missing, a CRIU before 3.19. Everything but a
+dump goes straight to CRIU.
 
 The exit status is the command's; 128 and the signal's number if a signal ended it.`,
 		Example: `  ipc-cr run -- runc checkpoint --image-path /tmp/checkpoint web
@@ -41,6 +42,10 @@ The exit status is the command's; 128 and the signal's number if a signal ended 
   ipc-cr run -- criu dump -t 4242 -D /tmp/checkpoint --leave-running`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := criuconf.CheckCRIU(cmd.Context(), os.Getenv("PATH")); err != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "ipc-cr: run: nothing is put in front of criu, and a dump goes the ordinary way: %v\n", err)
+				return runPlain(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
+			}
 			return runInFront(cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args)
 		},
 	}
@@ -70,6 +75,15 @@ func runInFront(stdin io.Reader, stdout, stderr io.Writer, args []string) (err e
 		Stdin: stdin, Stdout: stdout, Stderr: stderr,
 	}
 	return runForwarding(command)
+}
+
+// runPlain runs a command as it is.
+func runPlain(stdin io.Reader, stdout, stderr io.Writer, args []string) error {
+	program, err := exec.LookPath(args[0])
+	if err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	return runForwarding(&exec.Cmd{Path: program, Args: args, Stdin: stdin, Stdout: stdout, Stderr: stderr})
 }
 
 // runForwarding runs a command and hands on the signals that are sent to this

@@ -1,6 +1,8 @@
 package criuconf
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,10 +23,11 @@ type Hook struct {
 }
 
 // Check tells of each runtime on PATH, and of criu, whether the hook is in
-// force. It changes nothing, and asks criu for its version, as root if nobody else
-// can write it. Annotations of a container, CRIU_CONFIG_FILE and the files below a
-// user's home can name other files, and are not looked at.
-func Check() []Hook {
+// force. It is not where a criu is too old for it (ErrOldCRIU). Check changes
+// nothing, and asks criu for its version, as root if nobody else can write it.
+// Annotations of a container, CRIU_CONFIG_FILE and the files below a user's home can
+// name other files, and are not looked at.
+func Check(ctx context.Context) []Hook {
 	root, err := openTree("")
 	if err != nil {
 		return []Hook{}
@@ -34,23 +37,43 @@ func Check() []Hook {
 	if err != nil {
 		return []Hook{}
 	}
-	return root.check(root.criuVersion(binary))
+	return root.check(root.askCRIU(ctx, binary))
 }
 
-// check is told why CRIU's version is not known, nil if nobody can tell.
-func (t *tree) check(criu version, unknown error) []Hook {
+func (t *tree) check(criu answers) []Hook {
+	old, unknown := criu.old(), criu.unknown()
 	hooks := []Hook{}
 	for _, runtime := range Runtimes() {
 		if program := t.lookPath(runtime); program != "" {
 			h := Hook{Runtime: runtime, Program: program}
-			t.look(&h, criu)
-			if unknown != nil && h.Detail == "" {
+			t.look(&h, criu.first())
+			switch {
+			case old != nil:
+				h.tooOld(old)
+			case h.Detail != "":
+			case errors.Is(unknown, ErrWritable):
 				h.Detail, h.Remedy = takenForNew(unknown), "have criu and the directories above it be root's alone"
+			case errors.Is(unknown, errSilent):
+				h.Detail, h.Remedy = takenForNew(unknown), "see what criu --version says"
 			}
 			hooks = append(hooks, h)
 		}
 	}
 	return hooks
+}
+
+// tooOld says what a criu that is too old makes of the hook.
+func (h *Hook) tooOld(old error) {
+	switch {
+	case h.InForce:
+		h.InForce = false
+		h.Detail = fmt.Sprintf("%v, and %s line %d does: every checkpoint and restore fails", old, h.File, h.Line)
+		h.Remedy = newCRIU + ", or ipc-cr uninstall"
+	case h.File == "":
+		h.Detail, h.Remedy = old.Error(), newCRIU+", then ipc-cr install"
+	default: // something else is wrong as well
+		h.Remedy = newCRIU + "; " + h.Remedy
+	}
 }
 
 // look reads the runtime's file and criu's own, as its criu will.

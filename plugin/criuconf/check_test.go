@@ -44,7 +44,7 @@ func TestCheck(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer root.Close()
-			if diff := cmp.Diff(c.want, root.check(version{}, nil)); diff != "" {
+			if diff := cmp.Diff(c.want, root.check(nil)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -63,7 +63,7 @@ func TestCheckFollowsLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	if got := root.check(version{}, nil); len(got) != 1 || !got[0].InForce {
+	if got := root.check(nil); len(got) != 1 || !got[0].InForce {
 		t.Errorf("%+v", got)
 	}
 }

@@ -32,6 +32,9 @@ func (j *job) planFront(dir string) error {
 			return err
 		}
 	}
+	if err := j.oldBehind(place); err != nil {
+		return j.refusal(err)
+	}
 	change := Change{Path: place, Action: Created, Runtimes: []string{}, Diff: []string{"+link to " + j.binary}}
 	s := step{change, func() error { return j.root.symlink(j.binary, place) }}
 	switch is, target := j.root.standing(place, j.binary); is {
@@ -102,6 +105,18 @@ func (j *job) useful(place string) error {
 		}
 	}
 	return why
+}
+
+// oldBehind is an error where the place would stand before a criu that is too old:
+// for a dump ipc-cr brings the hook along.
+func (j *job) oldBehind(place string) error {
+	for _, p := range j.root.searchPaths() {
+		front, criu := j.root.along(p.path, j.front(place))
+		if a, asked := j.criu.of(criu); asked && front != "" && a.old() != nil {
+			return a.old()
+		}
+	}
+	return nil
 }
 
 // front says of a path whether ipc-cr is there, or will be with a link at place.

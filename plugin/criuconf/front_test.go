@@ -117,7 +117,7 @@ func TestInFront(t *testing.T) {
 			if installed[frontPlace] != testBinary || installed[testScript] != "ipc-cr" {
 				t.Errorf("installed: %q", installed)
 			}
-			if noted := len(r.Notes) == 1 && strings.Contains(r.Notes[0], "restores are CRIU's own"); noted != (c.runtimes == "") {
+			if noted := strings.Contains(notesOf(r), "restores are CRIU's own"); noted != (c.runtimes == "") {
 				t.Errorf("notes %q", r.Notes)
 			}
 			if got := actions(mustRun(t, Install, o)); strings.Count(got, ":unchanged:") != len(r.Changes) {
@@ -157,7 +157,7 @@ func TestInFrontOfOthers(t *testing.T) {
 				link(t, o.Root, from, to)
 			}
 			before := state(t, o.Root)
-			if r, err := Install(o); err == nil || !strings.Contains(err.Error(), c.says) {
+			if r, err := Install(t.Context(), o); err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%+v, %v, want %q", r, err, c.says)
 			}
 			wantState(t, "refused", o.Root, before)
@@ -255,7 +255,7 @@ func TestCheckFront(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := asHost(t, safe(t), c.path, []string{"/usr/sbin/criu", "/opt/ipc-cr"}, c.links)
 			c.this.Of = "this command"
-			if diff := cmp.Diff([]Front{c.this, c.all}, j.root.checkFront(testBinary, c.hooks)); diff != "" {
+			if diff := cmp.Diff([]Front{c.this, c.all}, j.root.checkFront(testBinary, c.hooks, nil)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 			if name == "for services" {
@@ -263,7 +263,7 @@ func TestCheckFront(t *testing.T) {
 				if err := os.Chmod(program, 0o775); err != nil {
 					t.Fatal(err)
 				}
-				if got := j.root.checkFront(testBinary, nil)[1]; !got.InFront || !strings.Contains(got.Detail, "its mode is 0775") {
+				if got := j.root.checkFront(testBinary, nil, nil)[1]; !got.InFront || !strings.Contains(got.Detail, "its mode is 0775") {
 					t.Errorf("%+v", got)
 				}
 			}

@@ -1,6 +1,7 @@
 package criuconf
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,9 +20,11 @@ type Front struct {
 
 // CheckFront tells for this process's PATH, and for ServicesPath, whether a
 // program that looks criu up finds ipc-cr first. hooks is what Check tells: with
-// both in force CRIU calls the hook for each, which is said. It only reads.
-// Programs can have a PATH of their own, which is not looked at.
-func CheckFront(hooks []Hook) []Front {
+// both in force CRIU calls the hook for each, which is said. Before a criu that is
+// too old for the hook (ErrOldCRIU) it is not in front: a dump would fail there. It
+// changes nothing, and asks criu as Check does. Programs can have a PATH of their
+// own, which is not looked at.
+func CheckFront(ctx context.Context, hooks []Hook) []Front {
 	root, err := openTree("")
 	if err != nil {
 		return []Front{}
@@ -31,18 +34,32 @@ func CheckFront(hooks []Hook) []Front {
 	if err != nil {
 		return []Front{}
 	}
-	return root.checkFront(binary, hooks)
+	return root.checkFront(binary, hooks, root.askCRIU(ctx, binary))
 }
 
-func (t *tree) checkFront(binary string, hooks []Hook) []Front {
+func (t *tree) checkFront(binary string, hooks []Hook, criu answers) []Front {
 	fronts := []Front{}
 	for _, p := range t.searchPaths() {
 		f := Front{Of: p.of, Path: p.path}
 		f.Place, f.CRIU = t.along(p.path, t.isIPCCR(binary))
 		t.judge(&f, binary, hooks)
+		if a, _ := criu.of(f.CRIU); a.old() != nil {
+			f.tooOld(a.old())
+		}
 		fronts = append(fronts, f)
 	}
 	return fronts
+}
+
+// tooOld says what the place in front would do with a criu that is too old.
+func (f *Front) tooOld(old error) {
+	if !f.InFront {
+		f.Detail, f.Remedy = old.Error(), newCRIU+", then ipc-cr install --in-front"
+		return
+	}
+	f.InFront = false
+	f.Detail = fmt.Sprintf("%v, and %s adds one: every dump that goes beside the namespace fails", old, f.Place)
+	f.Remedy = newCRIU + ", or ipc-cr uninstall --in-front"
 }
 
 // isIPCCR says of a path whether it is a link to an ipc-cr, this one or another.

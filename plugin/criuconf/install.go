@@ -1,12 +1,14 @@
 package criuconf
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Options are those of Install and Uninstall.
@@ -29,6 +31,11 @@ type Options struct {
 	Dir string
 	// DryRun reports what would be done.
 	DryRun bool
+	// Wait is how long Uninstall waits for criu processes that may still call the
+	// script. With 0 it looks once.
+	Wait time.Duration
+	// Waiting, if it is there, is called with them before Uninstall waits.
+	Waiting func([]Running)
 }
 
 // Action is what was done to a file.
@@ -53,10 +60,11 @@ type Change struct {
 
 // Report is what was done, in that order.
 type Report struct {
-	DryRun  bool     `json:"dry_run"`
-	Script  string   `json:"script"`
-	Changes []Change `json:"changes"`
-	Notes   []string `json:"notes"`
+	DryRun  bool      `json:"dry_run"`
+	Script  string    `json:"script"`
+	Changes []Change  `json:"changes"`
+	Running []Running `json:"running"` // criu processes that Uninstall has waited for, or would
+	Notes   []string  `json:"notes"`
 }
 
 // Install makes the script and puts it into the configuration file of each
@@ -64,11 +72,11 @@ type Report struct {
 // files is not understood, if one of them or a file that is read with it holds the
 // hook of another ipc-cr, if the hook would run twice, if others than root can write the program or the directory in front
 // (ErrWritable), if Runtimes is empty and neither runc nor crun is on PATH, if
-// there is no criu to stand in front of (ErrNoCRIU), or if something that is not
-// ipc-cr's is at the place. Needs root, or to be the owner of
-// Root. Doing it twice changes nothing.
-func Install(o Options) (*Report, error) {
-	return run(o, "install", (*job).planInstall)
+// there is no criu to stand in front of (ErrNoCRIU), if the host's criu is too old
+// (ErrOldCRIU), or if something that is not ipc-cr's is at the place. Needs root, or
+// to be the owner of Root. Doing it twice changes nothing.
+func Install(ctx context.Context, o Options) (*Report, error) {
+	return run(ctx, o, "install", (*job).planInstall)
 }
 
 // Uninstall takes the lines away, removes files that Install made and that
@@ -76,25 +84,35 @@ func Install(o Options) (*Report, error) {
 // script when nothing needs it any more. A link in front is this binary's by its
 // path: the file there may be a newer one. Needs
 // what Install needs, but not the program's safety.
-func Uninstall(o Options) (*Report, error) {
-	return run(o, "uninstall", (*job).planUninstall)
+//
+// The script goes last, when no criu is left that began before the lines went and
+// would miss it. The error is ErrRunning, with the report of what was done, if there
+// still is one after Options.Wait, or when ctx ends.
+func Uninstall(ctx context.Context, o Options) (*Report, error) {
+	return run(ctx, o, "uninstall", (*job).planUninstall)
 }
 
 // run plans everything before it does the first thing.
-func run(o Options, verb string, plan func(*job, Options) error) (*Report, error) {
+func run(ctx context.Context, o Options, verb string, plan func(*job, context.Context, Options) error) (*Report, error) {
 	j, err := newJob(o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", verb, err)
 	}
 	defer j.root.Close()
-	err = plan(j, o)
+	err = plan(j, ctx, o)
 	for _, s := range j.steps {
 		if err == nil && !o.DryRun && s.do != nil {
 			err = s.do()
 		}
+		if err != nil {
+			s.change.Action, s.change.Diff = Unchanged, []string{}
+		}
 		j.report.Changes = append(j.report.Changes, s.change)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrRunning):
+		return j.report, fmt.Errorf("%s: %w", verb, err)
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", verb, err)
 	}
 	return j.report, nil
@@ -109,6 +127,7 @@ type step struct {
 type job struct {
 	root   *tree
 	binary string
+	criu   answers // of the host's, when Install has asked
 	steps  []step
 	report *Report
 }
@@ -128,7 +147,7 @@ func newJob(o Options) (*job, error) {
 		return nil, err
 	}
 	script := filepath.Join(filepath.Dir(binary), Name)
-	return &job{root: root, binary: binary, report: &Report{DryRun: o.DryRun, Script: script, Changes: []Change{}, Notes: []string{}}}, nil
+	return &job{root: root, binary: binary, report: &Report{DryRun: o.DryRun, Script: script, Changes: []Change{}, Running: []Running{}, Notes: []string{}}}, nil
 }
 
 // binaryOf is the program's path as it is on the target.
@@ -161,12 +180,13 @@ func (j *job) note(format string, args ...any) {
 	j.report.Notes = append(j.report.Notes, fmt.Sprintf(format, args...))
 }
 
-func (j *job) planInstall(o Options) error {
+func (j *job) planInstall(ctx context.Context, o Options) error {
 	if o.Root == "" {
 		if err := OnlyRootWrites(j.binary); err != nil {
 			return err
 		}
 	}
+	j.askCRIU(ctx)
 	if err := j.planLink(); err != nil {
 		return err
 	}
@@ -182,6 +202,9 @@ func (j *job) planInstall(o Options) error {
 }
 
 func (j *job) planRuntimes(o Options) error {
+	if err := j.criu.old(); err != nil {
+		return j.refusal(err)
+	}
 	runtimes, err := j.chosen(o.Runtimes)
 	if err != nil {
 		return err
@@ -232,7 +255,7 @@ func (j *job) best(own map[string][]string, runtimes []string) (map[string][]str
 	if there, err := j.has(DefaultFile); there || err != nil {
 		return everyone, err
 	}
-	v := j.criuVersion()
+	v := j.criu.first()
 	if !v.twice() {
 		return own, nil
 	}
@@ -251,33 +274,6 @@ func (j *job) best(own map[string][]string, runtimes []string) (map[string][]str
 		j.note("CRIU %s runs the hook twice from %s, and would run it once from %s: %s", v, RuncFile, DefaultFile, again(withHook))
 	}
 	return own, nil
-}
-
-// criuVersion notes why there is none.
-func (j *job) criuVersion() version {
-	v, err := j.root.criuVersion(j.binary)
-	if err != nil {
-		j.note("%s", takenForNew(err))
-	}
-	return v
-}
-
-// noteOld tells what a CRIU before 4.2 does not make of the files that were asked
-// for.
-func (j *job) noteOld(files map[string][]string) {
-	if files[RuncFile] == nil && files[CrunFile] == nil {
-		return
-	}
-	v := j.criuVersion()
-	if !v.twice() {
-		return
-	}
-	if files[CrunFile] != nil || slices.Contains(files[RuncFile], "crun") {
-		j.note("CRIU %s reads no file for crun, whose checkpoints go without the hook: %s is read for it, and by every other criu", v, DefaultFile)
-	}
-	if files[RuncFile] != nil {
-		j.note("CRIU %s runs the hook twice from %s, which costs milliseconds, and once from %s", v, RuncFile, DefaultFile)
-	}
 }
 
 // afterwards are the runtimes' files with the script in them when own have it, too.

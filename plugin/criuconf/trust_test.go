@@ -72,7 +72,7 @@ func TestInstallRefusesUnsafeProgram(t *testing.T) {
 	nstest.Require(t, "root")
 	program := filepath.Join(t.TempDir(), "ipc-cr") // below /tmp
 	put(t, program, "", 0o755)
-	r, err := Install(Options{Binary: program, Runtimes: []string{"runc"}, DryRun: true})
+	r, err := Install(t.Context(), Options{Binary: program, Runtimes: []string{"runc"}, DryRun: true})
 	if !errors.Is(err, ErrWritable) {
 		t.Errorf("%+v, %v", r, err)
 	}

@@ -1,6 +1,7 @@
 package criuconf
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -9,7 +10,7 @@ import (
 
 // planUninstall takes out what is asked for, and all without being asked. The
 // place in front goes first: what is in front needs the script.
-func (j *job) planUninstall(o Options) error {
+func (j *job) planUninstall(ctx context.Context, o Options) error {
 	all := len(o.Runtimes) == 0 && !o.InFront
 	if o.InFront || all {
 		j.planOutOfFront(o.Dir)
@@ -29,7 +30,7 @@ func (j *job) planUninstall(o Options) error {
 			return err
 		}
 	}
-	return j.planUnlink(files)
+	return j.planUnlink(ctx, o, files)
 }
 
 func (j *job) planRemove(file string, runtimes []string) error {
@@ -90,8 +91,8 @@ func (j *job) planLink() error {
 
 // planUnlink removes the script, unless a file that is not being changed names
 // it: then every dump would fail; or a link in front of criu is left, whose dumps
-// would go the ordinary way.
-func (j *job) planUnlink(files map[string][]string) error {
+// would go the ordinary way. It goes when no running criu needs it any more.
+func (j *job) planUnlink(ctx context.Context, o Options, files map[string][]string) error {
 	script := j.report.Script
 	for _, file := range []string{RuncFile, CrunFile, DefaultFile} {
 		has, err := j.has(file)
@@ -116,8 +117,16 @@ func (j *job) planUnlink(files map[string][]string) error {
 		j.note("%s stays: it is not a link to %s but %s", script, filepath.Base(j.binary), found)
 		return nil
 	}
-	j.steps = append(j.steps, step{change, func() error { return j.root.remove(script) }})
-	return nil
+	j.steps = append(j.steps, step{change, func() error {
+		if err := j.awaitCRIU(ctx, o); err != nil {
+			return err
+		}
+		return j.root.remove(script)
+	}})
+	if o.DryRun {
+		_, err = j.findCRIU()
+	}
+	return err
 }
 
 // difference lists the lines that only one of the texts has. An edit adds or

@@ -28,34 +28,18 @@ func (v version) twice() bool {
 	return v != (version{}) && (v.major < 4 || v.major == 4 && v.minor < 2)
 }
 
+// aborts reports whether a CRIU ends with a BUG where a configuration names an
+// action script and a runtime asks for notifications, as runc and crun do: before
+// 3.19 it knew either the one or the other (criu/action-scripts.c, add_script and
+// add_rpc_notify; mended by its commit 28d00563887d, "action-scripts: allow shell
+// scripts in rpc mode").
+func (v version) aborts() bool {
+	return v != (version{}) && (v.major < 3 || v.major == 3 && v.minor < 19)
+}
+
 // reads tells whether a CRIU reads a file of its own for a runtime, or can: libcriu
 // before 4.2 has nothing by which crun could name one.
 func (v version) reads(runtime string) bool { return runtime != "crun" || !v.twice() }
-
-// criuVersion asks the criu that is found on this process's PATH, or else on that
-// of services: behind ipc-cr, where that is in front. Below another root none is
-// asked, which is for another machine. The error, with no version, is that root
-// was to run what others can write (ErrWritable), or that nobody can tell.
-func (t *tree) criuVersion(binary string) (version, error) {
-	if !t.host {
-		return version{}, nil
-	}
-	for _, p := range t.searchPaths() {
-		if _, criu := t.along(p.path, t.isIPCCR(binary)); criu != "" {
-			program, err := runnable(t.abs(criu))
-			if err != nil {
-				return version{}, err
-			}
-			return versionOf(program, answering), nil
-		}
-	}
-	return version{}, nil
-}
-
-// takenForNew says what follows from an unknown version.
-func takenForNew(why error) string {
-	return fmt.Sprintf("CRIU's version is unknown, and taken for 4.2 or later: %v", why)
-}
 
 // runnable is the file that a path leads to, if this process may run it: root must
 // not run what others can exchange.
@@ -72,8 +56,8 @@ func runnable(path string) (string, error) {
 
 // versionOf is what a criu says of itself. It does not wait longer than that for
 // it, and a little for what it started.
-func versionOf(criu string, within time.Duration) (v version) {
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+func versionOf(ctx context.Context, criu string, within time.Duration) (v version) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var out head
 	cmd := exec.CommandContext(ctx, criu, "--version")

@@ -16,28 +16,34 @@ func TestVersionOf(t *testing.T) {
 		script string
 		want   version
 		twice  bool
+		aborts bool
 	}{
-		"4.1.1":       {"echo Version: 4.1.1", version{4, 1}, true},
-		"3.17":        {"echo Version: 3.17; echo GitID: v3.17", version{3, 17}, true},
-		"4.2":         {"echo Version: 4.2", version{4, 2}, false},
-		"4.10":        {"echo Version: 4.10.1", version{4, 10}, false},
-		"5.0":         {"echo GitID: v5.0; echo Version: 5.0", version{5, 0}, false},
-		"fails":       {"echo Version: 4.1.1; exit 1", version{}, false},
-		"something":   {"echo criu 4.1.1", version{}, false},
-		"half of one": {"echo Version: 4", version{}, false},
-		"silent":      {"", version{}, false},
-		"then much":   {"echo Version: 4.1.1; head -c 1000000 /dev/zero", version{4, 1}, true},
-		"after much":  {"head -c 1000000 /dev/zero; echo; echo Version: 4.1.1", version{}, false},
+		"4.1.1":       {"echo Version: 4.1.1", version{4, 1}, true, false},
+		"2.12":        {"echo Version: 2.12", version{2, 12}, true, true},
+		"3.9":         {"echo Version: 3.9", version{3, 9}, true, true},
+		"3.17":        {"echo Version: 3.17.1; echo GitID: v3.17.1", version{3, 17}, true, true},
+		"3.18":        {"echo Version: 3.18", version{3, 18}, true, true},
+		"3.19":        {"echo Version: 3.19", version{3, 19}, true, false},
+		"4.0":         {"echo Version: 4.0", version{4, 0}, true, false},
+		"4.2":         {"echo Version: 4.2", version{4, 2}, false, false},
+		"4.10":        {"echo Version: 4.10.1", version{4, 10}, false, false},
+		"5.0":         {"echo GitID: v5.0; echo Version: 5.0", version{5, 0}, false, false},
+		"fails":       {"echo Version: 4.1.1; exit 1", version{}, false, false},
+		"something":   {"echo criu 4.1.1", version{}, false, false},
+		"half of one": {"echo Version: 4", version{}, false, false},
+		"silent":      {"", version{}, false, false},
+		"then much":   {"echo Version: 4.1.1; head -c 1000000 /dev/zero", version{4, 1}, true, false},
+		"after much":  {"head -c 1000000 /dev/zero; echo; echo Version: 4.1.1", version{}, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			criu := filepath.Join(t.TempDir(), "criu")
 			put(t, criu, "#!/bin/sh\n[ \"$*\" = --version ] || exit 2\n"+c.script+"\n", 0o755)
-			if got := versionOf(criu, answering); got != c.want || got.twice() != c.twice {
-				t.Errorf("%v, twice %t, want %v, %t", got, got.twice(), c.want, c.twice)
+			if got := versionOf(t.Context(), criu, answering); got != c.want || got.twice() != c.twice || got.aborts() != c.aborts {
+				t.Errorf("%v, twice %t, aborts %t, want %+v", got, got.twice(), got.aborts(), c)
 			}
 		})
 	}
-	if got := versionOf("/no/such/criu", answering); got != (version{}) {
+	if got := versionOf(t.Context(), "/no/such/criu", answering); got != (version{}) {
 		t.Errorf("of none: %v", got)
 	}
 }
@@ -49,7 +55,7 @@ func TestVersionInTime(t *testing.T) {
 		criu := filepath.Join(t.TempDir(), "criu")
 		put(t, criu, "#!/bin/sh\n"+script+"\n", 0o755)
 		began := time.Now()
-		got := versionOf(criu, 100*time.Millisecond)
+		got := versionOf(t.Context(), criu, 100*time.Millisecond)
 		if took := time.Since(began); got != (version{}) || took > 10*time.Second {
 			t.Errorf("%s: %v after %v", script, got, took)
 		}
@@ -70,19 +76,20 @@ func TestVersionUntrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", "/home/bin")
-	if got, err := j.root.criuVersion(testBinary); got != (version{4, 1}) || err != nil {
-		t.Errorf("through a link: %v, %v", got, err)
+	if all := j.root.askCRIU(t.Context(), testBinary); all.first() != (version{4, 1}) || all.unknown() != nil {
+		t.Errorf("through a link: %+v", all)
 	}
 	if err := errors.Join(os.Remove(ran), os.Chown(dir, 1000, 1000)); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/home/bin", "/usr/sbin"} {
 		t.Setenv("PATH", path)
-		if got, err := j.root.criuVersion(testBinary); got != (version{}) || !errors.Is(err, ErrWritable) {
-			t.Errorf("on %s: %v, %v", path, got, err)
+		if all := j.root.askCRIU(t.Context(), testBinary); all.first() != (version{}) || !errors.Is(all.unknown(), ErrWritable) {
+			t.Errorf("on %s: %+v", path, all)
 		}
 	}
 	t.Setenv("PATH", "/usr/sbin")
+	j.askCRIU(t.Context())
 	if err := j.planRuntimes(Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +98,7 @@ func TestVersionUntrusted(t *testing.T) {
 		t.Errorf("notes %q, want %q", got, want)
 	}
 	put(t, j.root.abs(RuncFile), testLine, 0o644)
-	hooks := j.root.check(j.root.criuVersion(testBinary))
+	hooks := j.root.check(j.criu)
 	if !hooks[0].InForce {
 		t.Errorf("not in force for runc: %+v", hooks[0])
 	}
@@ -140,6 +147,7 @@ func TestInstallByVersion(t *testing.T) {
 		runcs    = "ipc-cr uninstall --runtime runc, then ipc-cr install"
 		cruns    = "ipc-cr uninstall --runtime crun, then ipc-cr install"
 		both     = "ipc-cr uninstall --runtime runc --runtime crun, then ipc-cr install"
+		silent   = "CRIU's version is unknown, and taken for 4.2 or later: /usr/sbin/criu says no version"
 	)
 	for name, c := range map[string]struct {
 		version  string
@@ -164,10 +172,12 @@ func TestInstallByVersion(t *testing.T) {
 		"new, asked for both":     {"4.2", nil, "runc crun", "runc.conf:created:runc+crun", ""},
 		"new":                     {"4.2", nil, "", "runc.conf:created:runc+crun", ""},
 		"new, in everyone's file": {"4.2", map[string]string{DefaultFile: testLine}, "", "default.conf:unchanged:runc+crun", ""},
-		"unknown":                 {"unknown", nil, "", "runc.conf:created:runc+crun", ""},
+		"unknown":                 {"unknown", nil, "", "runc.conf:created:runc+crun", silent},
+		"unknown, asked for criu": {"unknown", nil, "criu", "default.conf:created:criu", silent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := hostWithCRIU(t, c.version, c.files)
+			j.askCRIU(t.Context())
 			if err := j.planRuntimes(Options{Runtimes: strings.Fields(c.runtimes)}); err != nil {
 				t.Fatal(err)
 			}
@@ -189,6 +199,7 @@ func TestInstallByVersion(t *testing.T) {
 func TestInstallBesideAnother(t *testing.T) {
 	for _, c := range []struct{ version, file string }{{"4.1.1", RuncFile}, {"4.1.1", CrunFile}, {"4.1.1", DefaultFile}, {"4.2", RuncFile}, {"4.2", DefaultFile}} {
 		j := hostWithCRIU(t, c.version, map[string]string{c.file: "tcp-close\naction-script /opt/" + Name + "\n"})
+		j.askCRIU(t.Context())
 		err := j.planRuntimes(Options{})
 		if want := c.file + ": line 2: it runs /opt/" + Name + ", the hook of another ipc-cr: remove that line first"; err == nil || err.Error() != want {
 			t.Errorf("CRIU %s: %v, want %q", c.version, err, want)
@@ -229,16 +240,12 @@ func TestCheckByVersion(t *testing.T) {
 		"crun: old, twice in everyone's": {"4.1.1", map[string]string{DefaultFile: testLine + testLine}, true, "in force 2 times: criu runs it as often", "ipc-cr uninstall --runtime criu, then ipc-cr install --runtime criu"},
 		"crun: old, nowhere":             {"4.1.1", nil, false, "not in " + DefaultFile, "ipc-cr install"},
 		"crun: new, in crun's":           {"4.2", inCrun, true, "", ""},
-		"crun: unknown, in crun's":       {"unknown", inCrun, true, "", ""},
+		"crun: unknown, in crun's":       {"unknown", inCrun, true, "CRIU's version is unknown, and taken for 4.2 or later: /usr/sbin/criu says no version", "see what criu --version says"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := hostWithCRIU(t, c.version, c.files)
-			v, err := j.root.criuVersion(testBinary)
-			if err != nil {
-				t.Fatal(err)
-			}
 			want := Hook{Runtime: name[:len("runc")], InForce: c.inForce, Detail: c.detail, Remedy: c.remedy}
-			for _, h := range j.root.check(v, nil) {
+			for _, h := range j.root.check(j.root.askCRIU(t.Context(), testBinary)) {
 				if h.Runtime != want.Runtime {
 					continue
 				}
@@ -258,7 +265,8 @@ func TestCheckByVersion(t *testing.T) {
 func TestCheckAdvice(t *testing.T) {
 	for _, files := range []map[string]string{{RuncFile: testLine}, {CrunFile: testLine}, {RuncFile: testLine, CrunFile: testLine}, {RuncFile: testLine, CrunFile: ""}} {
 		j := hostWithCRIU(t, "4.1.1", files)
-		crun := func() Hook { return j.root.check(version{4, 1}, nil)[1] }
+		j.askCRIU(t.Context())
+		crun := func() Hook { return j.root.check(j.criu)[1] }
 		advice := crun().Remedy
 		out, found := strings.CutSuffix(advice, ", then ipc-cr install")
 		if !found {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -113,6 +114,22 @@ func (r *Request) obstructIn(text []byte) {
 		option, value, _ := strings.Cut(strings.TrimSpace(statement), " ")
 		r.obstruct(option, strings.Trim(strings.TrimSpace(value), "\""))
 	}
+}
+
+// called reports whether a criu that runs has an action script in a Link's
+// directory. It has read so when it began, and would fail at its next action if
+// that were gone.
+func called(dir string) bool {
+	at, err := state.Existing()
+	if err != nil {
+		return false
+	}
+	defer at.Close()
+	within := []byte("/" + filepath.Base(dir) + "/")
+	return slices.ContainsFunc(beside.Present(), func(criu state.Process) bool {
+		text, err := at.Read(beside.Name(criu))
+		return err == nil && bytes.Contains(text, within)
+	})
 }
 
 // Sweep removes the configuration files of criu processes that have ended: criu

@@ -26,6 +26,10 @@
 // the namespace in which that criu runs. So Save changes the inventory before
 // anything else: from then on, until the images are complete, nobody restores it.
 //
+// A criu before 3.19 aborts on the action script when a runtime starts it. Main does
+// not ask for the version, which would cost a start of criu each time: what puts the
+// place in front asks once (package criuconf, CheckCRIU and Install).
+//
 // Do not use it where criu is built into a program as a library call without
 // the criu binary, and not for pre-dumps and page servers, which it leaves alone.
 package infront

@@ -30,7 +30,7 @@ const (
 type Link struct{ dir string }
 
 // NewLink makes such a directory, below os.TempDir, for the caller alone. Those of
-// processes that were killed are removed on the way. It needs no privilege.
+// processes that have ended are removed on the way. It needs no privilege.
 func NewLink() (*Link, error) {
 	binary, err := os.Executable()
 	if err != nil {
@@ -88,9 +88,13 @@ func (l *Link) Said() string {
 }
 
 // Close removes the directory, and the configuration files of criu processes that
-// have ended.
+// have ended. A directory whose action script a criu calls still, one that outlives
+// the command that started it, is left to a later NewLink.
 func (l *Link) Close() error {
 	Sweep()
+	if called(l.dir) {
+		return nil
+	}
 	return os.RemoveAll(l.dir)
 }
 
@@ -114,13 +118,13 @@ func openSaid(link string) *os.File {
 	return f
 }
 
-// sweepLinks removes the directories of the dead.
+// sweepLinks removes the directories of the dead, but for those that a criu needs.
 func sweepLinks(temp string) {
 	left, _ := filepath.Glob(filepath.Join(temp, linkPrefix+"*"))
 	for _, dir := range left {
 		maker, ok := makerOf(filepath.Base(dir))
 		var st unix.Stat_t
-		if !ok || maker.Foreign() || maker.Alive() || unix.Lstat(dir, &st) != nil || int(st.Uid) != os.Geteuid() {
+		if !ok || maker.Foreign() || maker.Alive() || unix.Lstat(dir, &st) != nil || int(st.Uid) != os.Geteuid() || called(dir) {
 			continue
 		}
 		_ = os.RemoveAll(dir)

@@ -48,7 +48,11 @@ type Family struct {
 // directory, or it cannot be trusted.
 func (f *Family) Has(pid int) bool {
 	if time.Since(f.looked) > age {
-		f.heads, f.looked = present(), time.Now()
+		f.heads = f.heads[:0]
+		for _, criu := range Present() {
+			f.heads = append(f.heads, criu.PID)
+		}
+		f.looked = time.Now()
 	}
 	if len(f.heads) == 0 {
 		return false
@@ -56,7 +60,10 @@ func (f *Family) Has(pid int) bool {
 	return slices.ContainsFunc(lineage.Of(pid), func(p int) bool { return slices.Contains(f.heads, p) })
 }
 
-func present() (pids []int) {
+// Present returns the criu processes that sit beside their namespaces now, or are
+// about to. There are none where there is no state directory, or it cannot be
+// trusted.
+func Present() (found []state.Process) {
 	dir, err := state.Existing()
 	if err != nil {
 		return nil
@@ -68,8 +75,8 @@ func present() (pids []int) {
 	}
 	for _, name := range names {
 		if criu, ok := Named(name); ok && !criu.Foreign() && criu.Alive() {
-			pids = append(pids, criu.PID)
+			found = append(found, criu)
 		}
 	}
-	return pids
+	return found
 }
