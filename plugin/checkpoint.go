@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,9 +20,12 @@ type CheckpointOptions struct {
 	Freeze    bool   // stop every task of the namespace for the copy
 	// Exempt reports processes that Freeze leaves alone, because they cannot use the
 	// objects meanwhile: those that CRIU has stopped, and CRIU. nil: none.
-	Exempt   func(pid int) bool
-	Force    bool   // replace images of that number
-	Method   Method // how to copy; the default is MethodAuto
+	Exempt func(pid int) bool
+	Force  bool   // replace images of that number
+	Method Method // how to copy; the default is MethodAuto
+	// Warnings are the caller's own, of what goes before the copy. They go into the
+	// JSON file, in front of those of the report, and not into the report.
+	Warnings []string
 	Progress Progress
 }
 
@@ -118,7 +120,7 @@ func checkpointInto(ctx context.Context, dir *images.Dir, opt CheckpointOptions,
 	if err != nil {
 		return nil, err
 	}
-	return s.commit(uid)
+	return s.commit()
 }
 
 // vacant locks the directory and refuses one that holds a checkpoint.
@@ -138,11 +140,10 @@ func vacant(dir *images.Dir, opt CheckpointOptions) error {
 }
 
 // commit names the files, and tells what was done.
-func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
+func (s *snapshot) commit() (*CheckpointReport, error) {
 	if err := s.stage.Commit(); err != nil {
 		return nil, err
 	}
-	s.warnings = slices.Concat(s.warnings, s.copying.warnings(), writers(s.dir, rootUID))
 	method, why := s.copying.chosen()
 	return &CheckpointReport{
 		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Method: method, WhyMethod: why,
