@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -32,9 +33,10 @@ const afterFD = 3
 
 // after is what it is told.
 type after struct {
-	CRIU  state.Process       `json:"criu"`
-	Init  state.Process       `json:"init"`
-	Taken plugin.Checkpointed `json:"taken"`
+	CRIU      state.Process       `json:"criu"`
+	Init      state.Process       `json:"init"`
+	Container string              `json:"container"` // its id, for the log
+	Taken     plugin.Checkpointed `json:"taken"`
 }
 
 // init makes the process one that waits, if it was started as such.
@@ -44,19 +46,35 @@ func init() {
 	}
 	var a after
 	in := os.NewFile(afterFD, "what to wait for")
-	if in == nil || json.NewDecoder(bufio.NewReader(in)).Decode(&a) != nil {
-		os.Exit(1)
+	if in == nil {
+		os.Exit(1) // started by hand
 	}
+	err := json.NewDecoder(bufio.NewReader(in)).Decode(&a)
 	_ = in.Close()
-	if err := a.wait(); err != nil {
+	if err == nil {
+		err = a.wait()
+	}
+	if err != nil {
+		a.log(err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
+// log logs why nothing can be noted: nobody waits for this process.
+func (a *after) log(why error) {
+	_ = eventlog.WriteHere(eventlog.Entry{
+		Action: "after-dump", Container: a.Container, Init: a.Init.PID, CRIU: a.CRIU.PID, Dir: a.Taken.Dir,
+		Error: unknown + why.Error(),
+	})
+}
+
+// unknown is what is lost without this process.
+const unknown = "whether the container is left running will not be known to a restore in place, which takes it for stopped: "
+
 // watch starts the process that waits for CRIU's end.
 func (r *run) watch(number uint32) error {
-	a := after{CRIU: r.CRIU}
+	a := after{CRIU: r.CRIU, Container: eventlog.Container(r.InitPID, r.CRIU.PID, r.dirName())}
 	var err error
 	if a.Init, err = state.Lookup(r.InitPID); err != nil {
 		return fmt.Errorf("the container, process %d: %w", r.InitPID, err)
@@ -65,7 +83,7 @@ func (r *run) watch(number uint32) error {
 		return err
 	}
 	if err := a.start(); err != nil {
-		r.warn("whether the container is left running will not be known to a restore in place, which takes it for stopped: %v", err)
+		r.warn(unknown+"%v", err)
 	}
 	return nil
 }

@@ -56,6 +56,7 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	family.warden = r.wardenPID()
 	report, err := infront.Save(ctx, plugin.CheckpointOptions{
 		Method: plugin.Method(r.config.Method), Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has,
+		Warnings: r.earlier,
 	})
 	if err != nil {
 		return err
