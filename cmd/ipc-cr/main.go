@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -66,9 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // oneLine joins the lines of an error that consists of several.
-func oneLine(err error) string {
-	return strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; ")
-}
+func oneLine(err error) string { return printable(err.Error()) }
 
 // usageError is a command line that makes no sense.
 type usageError struct{ err error }

@@ -26,6 +26,9 @@ func (s *showText) End(inspect.File) error { return nil }
 
 func (s *showText) Manifest(m *images.Manifest) error {
 	_, err := fmt.Fprintf(s.w, "  checkpoint of ipc:[%d] on %s, method %q\n", m.Namespace.Inode, m.Created.Format("2006-01-02T15:04:05Z07:00"), m.Method)
+	for _, warning := range m.Warnings {
+		fmt.Fprintf(s.w, "  warning: %s\n", printable(warning))
+	}
 	return err
 }
 
