@@ -41,7 +41,7 @@ var errUnknown = errors.New("unknown field")
 // record reads an object whose fields are known, each at most once. read reads the
 // value of a field.
 func (s *scanner) record(read func(name string) error) error {
-	var seen [8]string // more fields than any record has
+	var seen [16]string // more fields than any record has
 	fields := seen[:0]
 	return s.object(func(key string) error {
 		if slices.Contains(fields, key) {

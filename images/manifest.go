@@ -14,6 +14,14 @@ const ManifestFormat = 1
 // MaxManifest is the largest JSON file that is read, in bytes.
 const MaxManifest = 64 << 20
 
+// MaxWarnings and MaxWarning bound the warnings of a JSON file: how many there can
+// be, and how many bytes one can have. WriteManifest cuts what is more, and says so
+// in it; ReadManifest refuses it.
+const (
+	MaxWarnings = 64
+	MaxWarning  = 4 << 10
+)
+
 // Manifest is the JSON file ipc-cr-<N>.json beside CRIU's images: what makes
 // damage visible, and what CRIU's format cannot hold. CRIU ignores it, and so
 // may everybody: without it the images are an ordinary CRIU checkpoint.
@@ -28,6 +36,9 @@ type Manifest struct {
 	Namespace Source    `json:"namespace"`
 	Method    string    `json:"method"`
 	Files     []FileSum `json:"files"`
+	// Warnings are what the checkpoint was warned of, for those who have only the
+	// images: at most MaxWarnings texts of at most MaxWarning bytes each.
+	Warnings []string `json:"warnings,omitempty"`
 	// Objects holds for each kind, by its name, what it has to tell of its
 	// objects, in a form of its own. It is read as it stands: nothing in a
 	// restore depends on it.

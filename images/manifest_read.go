@@ -62,6 +62,8 @@ func (s *scanner) manifest(m *Manifest) error {
 			return s.string(&m.Method)
 		case "files":
 			return s.items(func() error { return s.nextFile(m) })
+		case "warnings":
+			return s.items(func() error { return s.nextWarning(m) })
 		case "objects":
 			m.Objects = map[string]json.RawMessage{}
 			return s.members(m.Objects)
@@ -80,6 +82,21 @@ func (s *scanner) nextFile(m *Manifest) error {
 	}
 	m.Files = append(m.Files, FileSum{})
 	return s.fileSum(&m.Files[len(m.Files)-1])
+}
+
+func (s *scanner) nextWarning(m *Manifest) error {
+	if len(m.Warnings) == MaxWarnings {
+		return fmt.Errorf("more than %d warnings", MaxWarnings)
+	}
+	var text string
+	if err := s.string(&text); err != nil {
+		return err
+	}
+	if len(text) > MaxWarning {
+		return fmt.Errorf("a warning of more than %d bytes", MaxWarning)
+	}
+	m.Warnings = append(m.Warnings, text)
+	return nil
 }
 
 func (s *scanner) source(src *Source) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -20,7 +21,8 @@ func sampleManifest() *images.Manifest {
 			BootID: `a "quoted" <id>`, ID: 1<<64 - 1, Inode: 4026531839,
 			Tasks: []images.SourceTask{{PID: 1, Start: 1<<64 - 1}, {PID: 4194304}},
 		},
-		Files: []images.FileSum{{Name: "ipcns-msg-1.img", Size: 1 << 40, CRC32C: 0xbeef}, {Name: "ipcns-var-1.img"}},
+		Files:    []images.FileSum{{Name: "ipcns-msg-1.img", Size: 1 << 40, CRC32C: 0xbeef}, {Name: "ipcns-var-1.img"}},
+		Warnings: []string{"", "task \"a\x1b[2J\u202e\"\n<é> \\"},
 	}
 }
 
@@ -96,6 +98,43 @@ func TestManifestText(t *testing.T) {
 	}
 }
 
+// Warnings are written so that they can be read, whatever they are.
+func TestManifestWarnings(t *testing.T) {
+	for name, c := range map[string]struct{ write, want []string }{
+		"none":      {nil, nil},
+		"empty":     {[]string{}, nil},
+		"not UTF-8": {[]string{"a\xff\xfeb"}, []string{"a\ufffdb"}},
+		"as many as can be": {
+			slices.Repeat([]string{strings.Repeat("x", images.MaxWarning)}, images.MaxWarnings),
+			slices.Repeat([]string{strings.Repeat("x", images.MaxWarning)}, images.MaxWarnings),
+		},
+		"too many": {
+			slices.Repeat([]string{"x"}, images.MaxWarnings+1),
+			append(slices.Repeat([]string{"x"}, images.MaxWarnings-1), "... (2 more, left out)"),
+		},
+		"too long": {
+			[]string{strings.Repeat("x", 5000), strings.Repeat("日", 2000)},
+			[]string{strings.Repeat("x", 4068) + "... (cut, 5000 bytes in all)", strings.Repeat("日", 1356) + "... (cut, 6000 bytes in all)"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := sampleManifest()
+			m.Warnings = c.write
+			text := manifestText(t, m, nil)
+			got, err := images.ReadManifest("the image", strings.NewReader(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := diff(c.want, got.Warnings); diff != "" {
+				t.Error(diff)
+			}
+			if strings.Contains(text, "warnings") != (len(c.want) > 0) {
+				t.Errorf("%.1000s", text)
+			}
+		})
+	}
+}
+
 func TestManifestStrict(t *testing.T) {
 	text := manifestText(t, sampleManifest(), map[string]images.Details{"msgq": {[]byte(`[{"msqid": 1}]`)}})
 	replace := func(old, now string) string {
@@ -131,6 +170,13 @@ func TestManifestStrict(t *testing.T) {
 		"bad text":               replace(`{"msqid": 1}`, `"`+"\n"+`"`),
 		"bad escape":             replace(`{"msqid": 1}`, `"\x41"`),
 		"comma":                  replace(`{"msqid": 1}`, `{"msqid": 1},`),
+		"many warnings":          replace(`"warnings": [`, `"warnings": [`+strings.Repeat(`"",`, 63)),
+		"a long warning":         replace(`"warnings": [`, `"warnings": ["`+strings.Repeat("x", 4097)+`",`),
+		"a long escaped warning": replace(`"warnings": [`, `"warnings": ["`+strings.Repeat(`\u0041`, 4097)+`",`),
+		"warnings a text":        replace(`"warnings": [`, `"warnings": "x", "method": [`),
+		"a warning a number":     replace(`"warnings": [`, `"warnings": [1,`),
+		"warnings twice":         replace(`"warnings": [`, `"warnings": [], "warnings": [`),
+		"endless warnings":       replace(`"warnings": [`, `"warnings": [`+strings.Repeat(`"",`, 1<<20)),
 		"many files":             replace(`"files": [`, `"files": [`+strings.Repeat(`{"size": 1},`, 64)),
 		"endless tasks":          replace(`"tasks": [`, `"tasks": [`+strings.Repeat(`{},`, 1<<20)),
 		"nested":                 replace(`{"msqid": 1}`, strings.Repeat("[", 100000)),

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // WriteManifest writes the JSON file. What m has in Objects is ignored, details
@@ -20,7 +22,9 @@ func WriteManifest(w io.Writer, m *Manifest, details map[string]Details) error {
 	for i, f := range m.Files {
 		fmt.Fprintf(buf, "%s\n    {\"name\": %s, \"size\": %d, \"crc32c\": \"%s\"}", comma(i), quote(f.Name), f.Size, f.CRC32C)
 	}
-	fmt.Fprint(buf, "\n  ],\n  \"objects\": {")
+	fmt.Fprint(buf, "\n  ],\n")
+	writeWarnings(buf, m.Warnings)
+	fmt.Fprint(buf, "  \"objects\": {")
 	for i, kind := range sortedKeys(details) {
 		fmt.Fprintf(buf, "%s\n    %s: ", comma(i), quote(kind))
 		for _, piece := range details[kind] {
@@ -45,6 +49,38 @@ func writeSource(w io.Writer, s *Source) {
 		fmt.Fprint(w, "]")
 	}
 	fmt.Fprint(w, "},\n")
+}
+
+// writeWarnings leaves the field out where there is none.
+func writeWarnings(w io.Writer, warnings []string) {
+	if len(warnings) == 0 {
+		return
+	}
+	fmt.Fprint(w, "  \"warnings\": [")
+	for i, text := range boundWarnings(warnings) {
+		fmt.Fprintf(w, "%s\n    %s", comma(i), quote(text))
+	}
+	fmt.Fprint(w, "\n  ],\n")
+}
+
+// boundWarnings returns them as ReadManifest takes them.
+func boundWarnings(warnings []string) []string {
+	var bounded []string
+	for i, text := range warnings {
+		if more := len(warnings) - i; i == MaxWarnings-1 && more > 1 {
+			return append(bounded, fmt.Sprintf("... (%d more, left out)", more))
+		}
+		text = strings.ToValidUTF8(text, "\uFFFD")
+		if note := fmt.Sprintf("... (cut, %d bytes in all)", len(text)); len(text) > MaxWarning {
+			end := MaxWarning - len(note)
+			for !utf8.RuneStart(text[end]) {
+				end--
+			}
+			text = text[:end] + note
+		}
+		bounded = append(bounded, text)
+	}
+	return bounded
 }
 
 func comma(i int) string {

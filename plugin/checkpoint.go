@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +33,10 @@ type CheckpointOptions struct {
 	SkipPOSIX bool
 	Force     bool   // replace images of that number
 	Method    Method // how to copy; the default is MethodAuto
-	Progress  Progress
+	// Warnings are the caller's own, of what goes before the copy. They go into the
+	// JSON file, in front of those of the report, and not into the report.
+	Warnings []string
+	Progress Progress
 
 	frozen time.Duration // for how long tasks are at most, 0 for frozenLimit
 }
@@ -144,7 +146,7 @@ func checkpointInto(ctx context.Context, dir *images.Dir, opt CheckpointOptions,
 	if err != nil {
 		return nil, err
 	}
-	return s.commit(uid)
+	return s.commit()
 }
 
 // vacant locks the directory and refuses one that holds a checkpoint.
@@ -164,11 +166,10 @@ func vacant(dir *images.Dir, opt CheckpointOptions) error {
 }
 
 // commit names the files, and tells what was done.
-func (s *snapshot) commit(rootUID uint32) (*CheckpointReport, error) {
+func (s *snapshot) commit() (*CheckpointReport, error) {
 	if err := s.stage.Commit(); err != nil {
 		return nil, err
 	}
-	s.warnings = slices.Concat(s.warnings, s.posix, s.copying.warnings(), writers(s.dir, rootUID))
 	method, why := s.copying.chosen()
 	return &CheckpointReport{
 		Dir: s.opt.Dir, Number: s.opt.Number, Namespace: s.source, Host: s.host, Method: method, WhyMethod: why,

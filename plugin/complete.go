@@ -29,6 +29,9 @@ type CompleteOptions struct {
 	BusySince int64
 	// Lenient makes differences warnings.
 	Lenient bool
+	// Warnings are the caller's own, of what went before. They go into the JSON file,
+	// in front of those of the report, and not into the report.
+	Warnings []string
 }
 
 // CompleteReport is what was found in a dump, and added to it.
@@ -240,24 +243,23 @@ func (c *completion) commit() error {
 		return err
 	}
 	c.report.Namespace = c.source
+	c.report.Warnings = slices.Concat(c.report.Warnings, writers(c.dir, uid))
 	if c.report.Files, err = c.set.Sums(); err != nil {
 		return err
 	}
 	manifest := &images.Manifest{
 		Format: images.ManifestFormat, Number: c.report.Number,
 		Created: time.Now().UTC().Truncate(time.Second), Namespace: c.source, Method: methodCRIU,
-		Files: c.report.Files,
+		Files: c.report.Files, Warnings: slices.Concat(c.opt.Warnings, c.report.Warnings),
 	}
 	if manifest.Boottime, err = boottime(); err != nil {
 		return err
 	}
 	stage := c.dir.Stage(c.report.Number, int(uid), int(gid))
-	if err := stage.CommitManifest(manifest, c.details); err != nil {
+	if err = stage.CommitManifest(manifest, c.details); err != nil {
 		stage.Discard()
-		return err
 	}
-	c.report.Warnings = slices.Concat(c.report.Warnings, writers(c.dir, uid))
-	return nil
+	return err
 }
 
 // Count tells how many objects of the kinds are in a namespace. It needs

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -191,13 +192,16 @@ func inBackground(do func() error) (wait func() error) {
 	return func() error { return <-done }
 }
 
-// describe writes the JSON file, while the namespace is looked at again.
+// describe writes the JSON file, while the namespace is looked at again. Nothing is
+// warned of after it.
 func (s *snapshot) describe() error {
 	method, _ := s.copying.chosen()
+	s.warnings = slices.Concat(s.warnings, s.posix, s.copying.warnings(), writers(s.dir, uint32(s.uid)))
 	s.manifest = &images.Manifest{
 		Format: images.ManifestFormat, Number: s.opt.Number,
 		Created: s.when, Boottime: s.boottime,
 		Namespace: s.source, Method: string(method),
+		Warnings: slices.Concat(s.opt.Warnings, s.warnings),
 	}
 	return s.stage.Describe(s.manifest, s.details)
 }

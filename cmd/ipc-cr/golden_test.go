@@ -9,12 +9,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/criuhook"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -247,6 +249,7 @@ func TestReportFields(t *testing.T) {
 		"checkpoint-fields.json": &plugin.CheckpointReport{},
 		"restore-fields.json":    &plugin.RestoreReport{},
 		"check-fields.json":      &checkReport{},
+		"log-fields.json":        &criuhook.Log{},
 	} {
 		setAll(t, reflect.ValueOf(report).Elem())
 		var out strings.Builder
@@ -262,6 +265,10 @@ func setAll(t *testing.T, v reflect.Value) {
 	t.Helper()
 	switch v.Kind() {
 	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Date(2026, 11, 30, 19, 26, 1, 250e6, time.UTC)))
+			return
+		}
 		for i := range v.NumField() {
 			setAll(t, v.Field(i))
 		}
@@ -300,6 +307,8 @@ func TestShow(t *testing.T) {
 		"show-file.txt":       "testdata/images/ipcns-msg-1.img",
 		"show-file-vars.json": "testdata/images/ipcns-var-1.img --json",
 		"show-none.json":      "../../images/testdata/criu/none --json",
+		"show-warned.txt":     "testdata/warned",
+		"show-warned.json":    "testdata/warned --json",
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := mustRun(t, append([]string{"show"}, strings.Fields(args)...)...)

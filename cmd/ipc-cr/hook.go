@@ -26,6 +26,7 @@ func runHook(ctx context.Context, getenv func(string) string, stderr io.Writer) 
 func hook(ctx context.Context, getenv func(string) string, stderr io.Writer) error {
 	event, err := criuhook.FromEnv(getenv)
 	if err != nil {
+		criuhook.LogFailure(event, err)
 		return err
 	}
 	if why := getenv(infront.OrdinaryEnv); why != "" && event.Action == criuhook.PreDump {

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin/criuhook"
 	"github.com/ipc-cr/ipc-cr/plugin/criuhook/idle"
 	"github.com/ipc-cr/ipc-cr/plugin/infront"
 )
@@ -82,6 +85,17 @@ func TestHookByHand(t *testing.T) {
 func TestHookCommand(t *testing.T) {
 	t.Setenv("CRTOOLS_SCRIPT_ACTION", "pre-dump")
 	t.Setenv("CRTOOLS_IMAGE_DIR", "/nonsense")
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir()) // for the log, where there is no root
+	began := time.Now().Truncate(time.Millisecond)
 	runCommand(t, "criu-hook").wantError(t, exitFailed, `CRTOOLS_IMAGE_DIR "/nonsense" is no descriptor of CRIU's`)
+	log, err := criuhook.ReadLog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(log.Entries, func(e criuhook.LogEntry) bool {
+		return !e.Time.Before(began) && e.Action == "pre-dump" && e.Dir == "/nonsense" && strings.Contains(e.Error, "is no descriptor of CRIU's")
+	}) {
+		t.Errorf("not logged: %+v", log.Entries)
+	}
 	runCommand(t, "criu-hook", "argument").wantError(t, exitUsage)
 }

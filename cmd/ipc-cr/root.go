@@ -64,7 +64,7 @@ It needs no root inside a user namespace (unshare -Ur, podman unshare).`,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newCheckpoint(), newRestore(), newShow(), newCheck(), newRun(), newHook(), newVersion(), newInstall(), newUninstall())
+	root.AddCommand(newCheckpoint(), newRestore(), newShow(), newCheck(), newLog(), newRun(), newHook(), newVersion(), newInstall(), newUninstall())
 	for _, cmd := range root.Commands() {
 		asUsage(cmd)
 	}

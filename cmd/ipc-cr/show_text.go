@@ -27,6 +27,9 @@ func (s *showText) End(inspect.File) error { return nil }
 
 func (s *showText) Manifest(m *images.Manifest) error {
 	_, err := fmt.Fprintf(s.w, "  checkpoint of %s on %s, method %q\n", nsenter.Name(m.Namespace.Inode, false), m.Created.Format("2006-01-02T15:04:05Z07:00"), m.Method)
+	for _, warning := range m.Warnings {
+		fmt.Fprintf(s.w, "  warning: %s\n", printable(warning))
+	}
 	return err
 }
 

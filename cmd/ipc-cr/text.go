@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin"
@@ -12,8 +15,26 @@ import (
 
 func warn(w io.Writer, warnings []string) {
 	for _, warning := range warnings {
-		fmt.Fprintf(w, "ipc-cr: warning: %s\n", warning)
+		fmt.Fprintf(w, "ipc-cr: warning: %s\n", printable(warning))
 	}
+}
+
+// printable is a text as a terminal may have it, on one line: what an image or a
+// container has named may hold control characters.
+func printable(text string) string {
+	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
+	var b strings.Builder
+	for len(text) > 0 {
+		r, size := utf8.DecodeRuneInString(text)
+		if r != utf8.RuneError && unicode.IsPrint(r) {
+			b.WriteString(text[:size])
+		} else {
+			quoted := strconv.QuoteToASCII(text[:size])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		text = text[size:]
+	}
+	return b.String()
 }
 
 func checkpointText(w io.Writer, r *plugin.CheckpointReport) {

@@ -84,6 +84,7 @@ func TestFlagsInHelp(t *testing.T) {
 		"restore":    "-t, --pid PID|--ns PATH|--new|--host|--pin PATH|-D, --images-dir DIR|--ns-id N|--on-conflict fail|--dry-run|--json",
 		"show":       "--messages|--json",
 		"check":      "--json",
+		"log":        "-n, --last N|--json",
 	} {
 		help := mustRun(t, command, "--help")
 		for flag := range strings.SplitSeq(flags, "|") {

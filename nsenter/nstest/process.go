@@ -37,6 +37,12 @@ func Start(t testing.TB, ns *nsenter.Namespace, name string, args ...string) *Pr
 	return start(t, ns, nil, name, args)
 }
 
+// StartIn is Start with attributes of the process, as further namespaces of its own.
+func StartIn(t testing.TB, attr *syscall.SysProcAttr, name string, args ...string) *Process {
+	t.Helper()
+	return start(t, nil, attr, name, args)
+}
+
 // StartInUserNS runs the program registered under name in a fresh user
 // namespace and an IPC namespace that it owns, as the first id of the first
 // extent; that must be 0 for it to have any capability. Outside ids are the

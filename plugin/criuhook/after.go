@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/restoring"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
@@ -33,10 +34,12 @@ const afterFD = 3
 
 // after is what it is told.
 type after struct {
-	CRIU     state.Process        `json:"criu"`
-	Init     state.Process        `json:"init"`
-	Taken    *plugin.Checkpointed `json:"taken,omitempty"`    // of a dump
-	Restored *plugin.Restored     `json:"restored,omitempty"` // of a restore
+	CRIU      state.Process        `json:"criu"`
+	Init      state.Process        `json:"init"`
+	Container string               `json:"container"`          // its id, for the log
+	Dir       string               `json:"dir"`                // that of the images
+	Taken     *plugin.Checkpointed `json:"taken,omitempty"`    // of a dump
+	Restored  *plugin.Restored     `json:"restored,omitempty"` // of a restore
 }
 
 // init makes the process one that waits, if it was started as such.
@@ -46,14 +49,39 @@ func init() {
 	}
 	var a after
 	in := os.NewFile(afterFD, "what to wait for")
-	if in == nil || json.NewDecoder(bufio.NewReader(in)).Decode(&a) != nil {
-		os.Exit(1)
+	if in == nil {
+		os.Exit(1) // started by hand
 	}
+	err := json.NewDecoder(bufio.NewReader(in)).Decode(&a)
 	_ = in.Close()
-	if err := a.wait(); err != nil {
+	if err == nil {
+		err = a.wait()
+	}
+	if err != nil {
+		a.log(err)
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// log logs why nothing can be noted: nobody waits for this process.
+func (a *after) log(why error) {
+	entry := eventlog.Entry{
+		Action: "after-dump", Container: a.Container, Init: a.Init.PID, CRIU: a.CRIU.PID, Dir: a.Dir,
+		Error: a.lost() + ": " + why.Error(),
+	}
+	if a.Restored != nil {
+		entry.Action = "after-restore"
+	}
+	_ = eventlog.WriteHere(entry)
+}
+
+// lost tells what will not be known without this process.
+func (a *after) lost() string {
+	if a.Restored != nil {
+		return "that the container came to run will not be known to a second restore of the checkpoint, which takes it for a first one"
+	}
+	return "whether the container is left running will not be known to a restore in place, which takes it for stopped"
 }
 
 // watch starts the process that waits for CRIU's end after a dump.
@@ -62,7 +90,7 @@ func (r *run) watch(number uint32) error {
 	if err != nil {
 		return err
 	}
-	return r.startAfter(after{Taken: &taken}, "whether the container is left running will not be known to a restore in place, which takes it for stopped")
+	return r.startAfter(after{Taken: &taken})
 }
 
 // watchRestored starts the one that waits for a restored container to run.
@@ -70,16 +98,16 @@ func (r *run) watchRestored(report *plugin.RestoreReport) error {
 	if report.Restored == nil || sum(report.Image).Objects == 0 {
 		return nil
 	}
-	return r.startAfter(after{Restored: report.Restored}, "that the container came to run will not be known to a second restore of the checkpoint, which takes it for a first one")
+	return r.startAfter(after{Restored: report.Restored})
 }
 
-func (r *run) startAfter(a after, otherwise string) (err error) {
-	a.CRIU = r.CRIU
+func (r *run) startAfter(a after) (err error) {
+	a.CRIU, a.Container, a.Dir = r.CRIU, eventlog.Container(r.InitPID, r.CRIU.PID, r.dirName()), r.dirName()
 	if a.Init, err = state.Lookup(r.InitPID); err != nil {
 		return fmt.Errorf("the container, process %d: %w", r.InitPID, err)
 	}
 	if err := a.start(); err != nil {
-		r.warn("%s: %v", otherwise, err)
+		r.warn("%s: %v", a.lost(), err)
 	}
 	return nil
 }

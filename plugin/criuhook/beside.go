@@ -57,7 +57,7 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	report, err := infront.Save(ctx, plugin.CheckpointOptions{
 		Method: plugin.Method(r.config.Method), Kinds: r.Kinds, Namespace: ns, Dir: r.path(), Freeze: true, Exempt: family.has,
 		Urgent: true, Turn: family.warden != 0, // which has it since pre-dump
-		SkipPOSIX: true,
+		SkipPOSIX: true, Warnings: r.earlier,
 	})
 	if err != nil {
 		return err

@@ -111,6 +111,7 @@ func (r *run) postDump(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	r.earlier = before.Warnings
 	defer func() { err = errors.Join(err, r.endWarden()) }()
 	ns, err := r.namespace()
 	if err != nil {
@@ -138,7 +139,7 @@ func (r *run) complete(ctx context.Context, ns *nsenter.Namespace, before kept) 
 	}
 	opt := plugin.CompleteOptions{
 		Kinds: r.Kinds, Namespace: ns, Dir: r.path(),
-		Lenient: r.config.Neighbours == config.IgnoreNeighbours,
+		Lenient: r.config.Neighbours == config.IgnoreNeighbours, Warnings: r.earlier,
 	}
 	if before.Since != 0 {
 		opt.Since = time.Unix(0, before.Since)

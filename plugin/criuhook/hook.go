@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/config"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/warden"
 )
@@ -21,7 +23,9 @@ import (
 // Hook answers CRIU's events.
 type Hook struct {
 	Kinds []plugin.Kind // in the order in which a restore opens them
-	Log   io.Writer     // a line for each thing done, which CRIU puts into its log
+	// Log gets a line for each thing done, which CRIU puts into its log. ReadLog has
+	// them too, for as long as there is room.
+	Log io.Writer
 }
 
 // actions are the answers, by the action.
@@ -40,10 +44,16 @@ func init() {
 type run struct {
 	*Hook
 	Event
-	config *config.Config
-	state  *state.Dir // nil where there is no place for one
-	kept   kept       // what is remembered of this action
-	said   []string
+	config  *config.Config
+	state   *state.Dir // nil where there is no place for one
+	kept    kept       // what is remembered of this action
+	earlier []string   // what pre-dump has warned of
+	said    []string   // parts of the line that is written about this action
+
+	// For the log, as they were written:
+	began  time.Time
+	done   []string
+	warned []string
 }
 
 // Run answers an event. An action that does not concern ipc-cr is no error. What
@@ -57,38 +67,43 @@ func (h *Hook) Run(ctx context.Context, e Event) error {
 	if answer == nil {
 		return nil
 	}
-	r := &run{Hook: h, Event: e}
-	if err := r.prepare(ctx); err != nil {
-		return r.named(err)
-	}
+	r := &run{Hook: h, Event: e, began: time.Now()}
 	defer r.close()
-	before, found, err := r.recall(e.Action)
-	if err != nil {
-		return r.named(err)
+	err := r.openState()
+	if err == nil {
+		before, found, recallErr := r.recall(e.Action)
+		if found && recallErr == nil {
+			return r.named(before.err())
+		}
+		if err = recallErr; err == nil {
+			err = r.answer(ctx, answer)
+			err = errors.Join(err, r.remember(err))
+		}
 	}
-	if found {
-		return r.named(before.err())
-	}
-	err = answer(r, ctx)
-	r.speak()
-	return r.named(errors.Join(err, r.remember(err)))
+	r.log(err)
+	return r.named(err)
 }
 
-// prepare reads the settings, opens the state directory and puts right what a
-// killed run has left.
-func (r *run) prepare(ctx context.Context) (err error) {
-	if r.config, err = config.Load(config.Path); err != nil {
-		return err
-	}
+// openState opens the state directory. There may be no place for one.
+func (r *run) openState() (err error) {
 	r.state, err = state.Default()
 	if errors.Is(err, state.ErrNowhere) || errors.Is(err, unix.EROFS) {
 		return nil
 	}
-	if err != nil {
+	return err
+}
+
+// answer reads the settings, puts right what a killed run has left, and answers.
+func (r *run) answer(ctx context.Context, answer func(*run, context.Context) error) (err error) {
+	if r.config, err = config.Load(config.Path); err != nil {
 		return err
 	}
-	r.recover(ctx)
-	return nil
+	if r.state != nil {
+		r.recover(ctx)
+	}
+	err = answer(r, ctx)
+	r.speak()
+	return err
 }
 
 func (r *run) close() {
@@ -103,7 +118,9 @@ func (r *run) say(format string, args ...any) {
 }
 
 func (r *run) warn(format string, args ...any) {
-	r.write("warning: " + fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	r.write("warning: " + text)
+	r.warned = append(r.warned, r.readable(text))
 }
 
 func (r *run) warnings(texts []string) {
@@ -112,9 +129,15 @@ func (r *run) warnings(texts []string) {
 	}
 }
 
+// tell writes one line of what was done.
+func (r *run) tell(text string) {
+	r.write(text)
+	r.done = append(r.done, r.readable(text))
+}
+
 func (r *run) speak() {
 	if len(r.said) > 0 {
-		r.write(strings.Join(r.said, "; "))
+		r.tell(strings.Join(r.said, "; "))
 	}
 }
 
@@ -123,13 +146,13 @@ func (r *run) write(text string) {
 	fmt.Fprintf(r.Log, "ipc-cr: %s: %s\n", r.Action, r.readable(text))
 }
 
-// readable puts the directory's path in the place of CRIU's descriptor.
+// readable puts the directory's path in the place of CRIU's descriptor, and makes
+// one printable line of the text.
 func (r *run) readable(text string) string {
-	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
-	if r.ImagesDir == "" {
-		return text
+	if r.ImagesDir != "" {
+		text = strings.ReplaceAll(text, r.ImagesDir, r.dirName())
 	}
-	return strings.ReplaceAll(text, r.ImagesDir, r.dirName())
+	return eventlog.Escape(text)
 }
 
 // named says at which action an error came, and in which directory.

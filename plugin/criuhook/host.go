@@ -59,15 +59,20 @@ func (r *run) saveHost(ctx context.Context, ns *nsenter.Namespace) error {
 	if err != nil {
 		return err
 	}
+	var notSelected []string
+	if size.Objects > 0 {
+		notSelected = []string{inHost + "no queue is saved but those that host_queues selects"}
+	}
 	report, err := plugin.Checkpoint(ctx, plugin.CheckpointOptions{
 		Method: plugin.Method(r.config.Method), Kinds: r.chosen(), Namespace: ns, Dir: r.path(), Number: number, Force: true,
+		Warnings: slices.Concat(r.earlier, notSelected),
 	})
 	if err != nil {
 		return fmt.Errorf("queues that host_queues selects: %w", err)
 	}
 	r.warnings(report.Warnings)
+	r.warnings(notSelected)
 	if total := sum(report.Objects); total.Objects > 0 {
-		r.warn(inHost + "no queue is saved but those that host_queues selects")
 		r.say("%s, %s of the host's saved", count(total.Objects, "queue"), count(int(total.Messages), "message"))
 	}
 	return r.watch(number)

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/restoring"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
@@ -19,8 +20,9 @@ type kept struct {
 	Error  string `json:"error,omitempty"`
 
 	// Of pre-dump:
-	Since int64 `json:"since_ns,omitempty"` // moment before CRIU wrote anything, as files are stamped
-	Held  bool  `json:"held,omitempty"`     // the neighbours stand still
+	Warnings []string `json:"warnings,omitempty"` // for the dump's JSON file
+	Since    int64    `json:"since_ns,omitempty"` // moment before CRIU wrote anything, as files are stamped
+	Held     bool     `json:"held,omitempty"`     // the neighbours stand still
 	// Unseen: some of them may not, because tasks were born too fast to be looked at.
 	Unseen bool `json:"unseen,omitempty"`
 
@@ -65,8 +67,9 @@ func (r *run) remember(answer error) error {
 		return err
 	}
 	if answer != nil {
-		r.kept.Error = r.readable(answer.Error())
+		r.kept.Error = eventlog.BoundError(r.readable(answer.Error()))
 	}
+	r.kept.Warnings = eventlog.Bound(r.warned)
 	content, err := json.Marshal(&r.kept)
 	if err != nil {
 		return err

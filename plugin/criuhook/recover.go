@@ -16,7 +16,7 @@ func (r *run) recover(ctx context.Context) {
 	sweep(r.state, names)
 	recovery := warden.Recover(ctx, r.state, names)
 	for _, done := range recovery.Done {
-		r.write(done)
+		r.tell(done)
 	}
 	r.warnings(recovery.Warnings)
 }

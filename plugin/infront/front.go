@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -41,8 +42,7 @@ func Invoked() bool { return len(os.Args) > 0 && filepath.Base(os.Args[0]) == Na
 func Main() int {
 	p, err := findPlace(os.Args[0])
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "ipc-cr: %v\n", err)
-		return 127
+		return fail(127, err)
 	}
 	f := &front{place: p, say: p.sayer()}
 	request, err := ParseCommandLine(os.Args[1:])
@@ -52,9 +52,16 @@ func Main() int {
 	if err == nil && request.Dump {
 		err = f.beside(request)
 	}
-	err = f.become(f.ordinary(err))
-	fmt.Fprintf(os.Stderr, "ipc-cr: execute %s: %v\n", p.next, err)
-	return 126
+	err = f.become(f.ordinary(request, err))
+	return fail(126, fmt.Errorf("execute %s: %w", p.next, err))
+}
+
+// fail says why there is no criu, and returns the exit status. A runtime's criu has
+// no stderr.
+func fail(status int, why error) int {
+	fmt.Fprintf(os.Stderr, "ipc-cr: %v\n", why)
+	_ = eventlog.WriteHere(eventlog.Entry{Action: Name, CRIU: os.Getpid(), Error: why.Error()})
+	return status
 }
 
 // OrdinaryEnv is the variable in which criu's action scripts find why a dump goes
@@ -62,17 +69,29 @@ func Main() int {
 // on which it could be said.
 const OrdinaryEnv = "IPC_CR_ORDINARY_WAY"
 
-// ordinary says why a dump goes the ordinary way, and returns it for criu's
+// ordinary says and logs why a dump goes the ordinary way, and returns it for criu's
 // environment. Where that loses nothing it is said only to those who asked for
 // the other way (Link): installed for the host, ipc-cr must not be heard in what
 // has nothing to do with it.
-func (f *front) ordinary(why error) (added []string) {
+func (f *front) ordinary(r *Request, why error) (added []string) {
 	if why == nil || errors.Is(why, errNothingLost) && !f.linked() {
 		return nil
 	}
 	text := fmt.Sprintf("the dump goes the ordinary way, CRIU saves the IPC namespace itself: %v", why)
 	f.say("%s", text)
+	logOrdinary(r, text)
 	return []string{OrdinaryEnv + "=" + strings.ReplaceAll(text, "\n", "; ")}
+}
+
+// logOrdinary logs it, because a script is not in force on every host. It waits for
+// nobody. r is nil where what is asked for could not be read.
+func logOrdinary(r *Request, text string) {
+	e := eventlog.Entry{Action: "dump", CRIU: os.Getpid(), Done: []string{text}}
+	if r != nil {
+		e.Init = r.PID
+	}
+	e.Container = eventlog.Container(e.Init, e.CRIU, "")
+	_ = eventlog.WriteHere(e) // criu must come
 }
 
 // front is a process on its way to become criu.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/beside"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -217,14 +219,65 @@ func TestOrdinaryWay(t *testing.T) {
 				c.prepare(t, link)
 			}
 			home, _ := os.Readlink("/proc/self/ns/ipc")
-			told := started(t, link, exec.Command(link.Name(), strings.Fields(c.args)...))
+			cmd := exec.Command(link.Name(), strings.Fields(c.args)...)
+			told := started(t, link, cmd)
 			if !strings.HasPrefix(told[0], home+" ") || !strings.HasSuffix(told[0], "args "+c.args) || len(told) > 1 {
 				t.Errorf("told %q, want %s and %q", told, home, c.args)
 			}
 			if said := link.Said(); !strings.Contains(said, c.says) || strings.Count(said, "\n") != 1 {
 				t.Errorf("said %q, want one line with %q", said, c.says)
 			}
+			e := logged(t, cmd)
+			if e.Action != "dump" || len(e.Done) != 1 || !strings.HasPrefix(e.Done[0], "the dump goes the ordinary way") || !strings.Contains(e.Done[0], c.says) {
+				t.Errorf("logged %+v, want %q", e, c.says)
+			}
 		})
+	}
+}
+
+// began is when these tests did: pids are used again.
+var began = time.Now().Truncate(time.Millisecond)
+
+// logged returns the only entry that a process has made in the log.
+func logged(t *testing.T, cmd *exec.Cmd) (entry eventlog.Entry) {
+	t.Helper()
+	dir, err := state.Existing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	entries, _, err := eventlog.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries = slices.DeleteFunc(entries, func(e eventlog.Entry) bool { return e.CRIU != cmd.Process.Pid || e.Time.Before(began) })
+	if len(entries) != 1 {
+		t.Fatalf("logged %+v, want one entry", entries)
+	}
+	return entries[0]
+}
+
+// That there is no criu, or none that runs, is logged: a runtime gives it no stderr.
+func TestNoCRIULogged(t *testing.T) {
+	nstest.Require(t, "userns")
+	fakeCRIU(t, "no program")
+	broken := newLink(t)
+	for _, c := range []struct {
+		path, says string
+		status     int
+	}{
+		{broken.Path(os.Getenv("PATH")), "exec format error", 126},
+		{broken.Path(""), "on PATH there is nothing of that name but ipc-cr", 127},
+	} {
+		cmd := exec.Command(broken.Name(), "check")
+		cmd.Env = append(os.Environ(), "PATH="+c.path)
+		out, _ := cmd.CombinedOutput()
+		if status := cmd.ProcessState.ExitCode(); status != c.status || !strings.Contains(string(out), c.says) {
+			t.Errorf("exit status %d, %q: want %d, %q", status, out, c.status, c.says)
+		}
+		if e := logged(t, cmd); e.Action != Name || "ipc-cr: "+e.Error+"\n" != string(out) {
+			t.Errorf("logged %+v, said %q", e, out)
+		}
 	}
 }
 

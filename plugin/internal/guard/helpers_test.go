@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
@@ -68,12 +70,14 @@ func until(t testing.TB, what string, reached func() bool) {
 	}
 }
 
+// files lists all but the log.
 func files(t testing.TB, dir *state.Dir) []string {
 	t.Helper()
 	names, err := dir.Names()
 	if err != nil {
 		t.Fatal(err)
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == eventlog.FileName })
 	return names
 }
 

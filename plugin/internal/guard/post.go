@@ -45,10 +45,8 @@ func keepGuard() {
 	if p.released || p.ns == nil {
 		return
 	}
-	if err := p.guarded.PutBack(openSpace(p.ns, p.guarded.Root)); err != nil {
-		return // the note stays: the next command tries again, and has a voice
-	}
-	p.removeNote()
+	err := p.guarded.PutBack(openSpace(p.ns, p.guarded.Root))
+	p.finish(err)
 }
 
 // post is what a guard stands by.
@@ -108,15 +106,24 @@ func (p *post) take(r request) string {
 	return ""
 }
 
-func (p *post) removeNote() {
-	if p.guarded.Note == "" {
+// finish removes the note, if everything is put back: else the next command tries
+// again. Both are logged, for whoever wonders what became of the parent.
+func (p *post) finish(err error) {
+	var dir *state.Dir
+	if p.guarded.Note != "" {
+		opened, openErr := state.Open(p.guarded.StateDir)
+		if openErr == nil {
+			dir = opened
+			defer dir.Close()
+		}
+	}
+	if err == nil && dir != nil {
+		err = dir.Remove(p.guarded.Note)
+	}
+	if p.guarded.empty() {
 		return
 	}
-	dir, err := state.Open(p.guarded.StateDir)
-	if err != nil {
-		return
-	}
-	_ = dir.Remove(p.guarded.Note)
+	logPutBack(dir, fmt.Sprintf("ipc-cr was killed: what it had changed in %s, and nobody else since, is put back (%s)", p.ns, p.guarded.Things), err)
 }
 
 // closeInherited closes what a program that uses this package left open over

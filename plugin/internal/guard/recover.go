@@ -164,7 +164,10 @@ func takeTurn(ns *nsenter.Namespace, root *Root, dir *state.Dir, timeout time.Du
 		if err := place.create(); err == nil || !errors.Is(err, unix.EEXIST) {
 			return place, err
 		}
-		_, err := settle(context.Background(), dir, place.name)
+		done, err := settle(context.Background(), dir, place.name)
+		if done != "" {
+			logPutBack(dir, done, nil)
+		}
 		if err != nil && !errors.Is(err, errInUse) {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/linux"
@@ -93,7 +94,7 @@ func (b bench) get(name string) (value int64) {
 	return value
 }
 
-// notes lists the state directory, which need not exist.
+// notes lists the state directory without the log. It need not exist.
 func (b bench) notes() []string {
 	b.t.Helper()
 	entries, err := os.ReadDir(b.state)
@@ -102,7 +103,9 @@ func (b bench) notes() []string {
 	}
 	var names []string
 	for _, entry := range entries {
-		names = append(names, entry.Name())
+		if entry.Name() != eventlog.FileName {
+			names = append(names, entry.Name())
+		}
 	}
 	return names
 }

@@ -123,10 +123,13 @@ func (d *Dir) content(file *os.File, name string, limit int) ([]byte, error) {
 	return content, nil
 }
 
-// open opens a file for reading. O_NONBLOCK: a FIFO is refused, not waited for.
-func (d *Dir) open(name string) (*os.File, error) {
-	fd, err := unix.Openat(d.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
+// open opens a file for reading.
+func (d *Dir) open(name string) (*os.File, error) { return d.openFile(name, unix.O_RDONLY) }
+
+// openFile opens a file. O_NONBLOCK: a FIFO is refused, not waited for.
+func (d *Dir) openFile(name string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(d.fd, name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR) {
 		return nil, fmt.Errorf("open %s: %w: not a regular file", d.Join(name), ErrUntrusted)
 	}
 	if err != nil {

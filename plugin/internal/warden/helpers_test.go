@@ -17,6 +17,7 @@ import (
 
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -48,12 +49,14 @@ func tempState(t testing.TB) *state.Dir {
 	return dir
 }
 
+// files lists all but the log.
 func files(t testing.TB, dir *state.Dir) []string {
 	t.Helper()
 	names, err := dir.Names()
 	if err != nil {
 		t.Fatal(err)
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == eventlog.FileName })
 	slices.Sort(names)
 	return names
 }

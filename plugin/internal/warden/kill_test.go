@@ -27,6 +27,7 @@ type scene struct {
 	img  string
 	criu fakeCRIU
 	w    *Warden
+	held Held
 }
 
 func newScene(t *testing.T) scene {
@@ -36,7 +37,7 @@ func newScene(t *testing.T) scene {
 	startFamily(t, nil, s.c, 1, 0)
 	s.criu = startCRIU(t, s.dir)
 	s.w = s.criu.start(t, s.dir)
-	mustHold(t, s.w, HoldRequest{Namespace: s.ns})
+	s.held = mustHold(t, s.w, HoldRequest{Namespace: s.ns})
 	must(t, s.w.SetAside(s.img, []string{msgImage}))
 	s.c.mustStand(t, 1, 0)
 	mustContain(t, s.img, msgImage+Suffix)

@@ -10,11 +10,13 @@ import (
 	"os/signal"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -52,7 +54,7 @@ func keepWatch() {
 	if err != nil {
 		return
 	}
-	go func() { p.criuEnd.within(-1); _ = p.finish(); p.leave() }()
+	go func() { p.criuEnd.within(-1); p.logEnd(p.finish()); p.leave() }()
 	go p.listen()
 	<-p.left
 }
@@ -70,9 +72,11 @@ type post struct {
 	leave  func()       // the process may exit, once
 	left   chan struct{}
 
+	asked  atomic.Bool   // to end: who asked is told how it went
 	busy   chan struct{} // held by whoever uses what follows
 	hold   *hold
 	images *images
+	last   eventlog.Entry // what the end did
 }
 
 // takePost does all that must be done before the warden can be found.
@@ -209,7 +213,10 @@ func (p *post) bind() error {
 func (p *post) end() error {
 	p.cancel(errEnding)
 	p.busy <- struct{}{} // for ever
+	var aside []string
+	p.last, aside = p.beforeEnd()
 	errs := []error{p.hold.drop(), p.putBack()}
+	p.last.Done = p.undone(aside)
 	if p.listener != nil {
 		_ = p.listener.Close()
 		errs = append(errs, p.dir.Remove(socketName(p.note.CRIU)))

@@ -52,6 +52,7 @@ func (p *post) serve(conn *net.UnixConn) {
 
 // sayEnd answers before the process ends.
 func (p *post) sayEnd(conn *net.UnixConn) {
+	p.asked.Store(true)
 	err := p.finish()
 	_ = conn.SetWriteDeadline(time.Now().Add(answerTimeout))
 	_ = sendLine(conn, reply{Failure: newFailure(err)})
