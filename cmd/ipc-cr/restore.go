@@ -109,17 +109,14 @@ func (f *restoreFlags) pinFree() error {
 	if f.pin == "" {
 		return nil
 	}
-	if ns, err := nsenter.OpenPath(f.pin); err == nil {
-		return errors.Join(fmt.Errorf("pin at %s: a namespace is pinned there (umount and remove it, or choose another path): %w", f.pin, os.ErrExist), ns.Close())
+	err := nsenter.MayPin(f.pin)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w: make the directory first (mkdir -p %s)", err, filepath.Dir(f.pin))
+	case errors.Is(err, os.ErrExist):
+		return fmt.Errorf("%w: remove it (a pin: umount it first), or choose another path", err)
 	}
-	if parent, err := os.Stat(filepath.Dir(f.pin)); err != nil || !parent.IsDir() {
-		return fmt.Errorf("pin at %s: no directory %s: make it first (mkdir -p)", f.pin, filepath.Dir(f.pin))
-	}
-	info, err := os.Lstat(f.pin)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > 0) {
-		return fmt.Errorf("pin at %s: something is there: %w", f.pin, os.ErrExist)
-	}
-	return nil
+	return err
 }
 
 func (f *restoreFlags) unpin() error {
