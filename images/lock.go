@@ -43,10 +43,10 @@ var errPlanted = errors.New("it is made by somebody else, again and again")
 
 func (d *Dir) tryLock() error {
 	fd, err := unix.Openat(d.fd(), lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0o600)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EACCES) {
+	switch {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENXIO), errors.Is(err, unix.EISDIR), errors.Is(err, unix.EACCES) && d.lockIsThere():
 		return d.foreignLock(err)
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("create %s: %w", lockName, err)
 	}
 	file := os.NewFile(uintptr(fd), d.join(lockName))
@@ -55,6 +55,13 @@ func (d *Dir) tryLock() error {
 	}
 	d.lock = file
 	return nil
+}
+
+// lockIsThere tells a lock's file that is not ours to open from a directory that is not
+// ours to write.
+func (d *Dir) lockIsThere() bool {
+	var st unix.Stat_t
+	return unix.Fstatat(d.fd(), lockName, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // takeLock locks the open file, if it is our own and has its name.

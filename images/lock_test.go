@@ -2,6 +2,7 @@ package images_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +50,23 @@ func TestLockLeavesNothing(t *testing.T) {
 		t.Errorf("left: %q", left)
 	}
 }
+
+// A directory that is only to be read is no lock of another's.
+func TestLockOfReadOnlyDirectory(t *testing.T) {
+	nstest.Require(t, "root")
+	p := nstest.Start(t, nil, readOnlyProgram, newDir(t).Path())
+	if line, err := p.Stdout.ReadString('\n'); err != nil || !strings.HasSuffix(line, ": create "+lockFile+": permission denied\n") {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
+// readOnlyProgram DIR says what it is told when it locks a directory of root's as
+// another user.
+var readOnlyProgram = nstest.Program("images.readonly", func(args []string) {
+	dir := must[*images.Dir](nil)(images.OpenDir(args[0]))
+	must[struct{}](nil)(struct{}{}, errors.Join(os.Chmod(args[0], 0o755), unix.Setreuid(65534, 65534)))
+	fmt.Println(dir.Lock())
+})
 
 // What somebody else has put in its place is removed by root, and not followed.
 func TestPlantedLock(t *testing.T) {

@@ -89,6 +89,22 @@ func TestAgainOfSecondContainer(t *testing.T) {
 	s.conflicts(plugin.RemedyAgain, second, "queue 1 (key 0x11): was used since ")
 }
 
+// The command that the refusal advises puts all back, whatever is equal already, and
+// the next restore of the checkpoint finds it restored.
+func TestAgainAfterReplace(t *testing.T) {
+	s := newStory(t, steady, changes)
+	dir := s.checkpoint()
+	s.ran(s.restore(dir, actions{plugin.ActionMake: 2}))
+	nextSecond(t)
+	do(t, s, sendOne(steady.ID, "x"), anew(changes)) // the second one is equal again
+	s.conflicts(plugin.RemedyAgain, dir, "queue 1 (key 0x11): was used since ", "queue 2 (key 0x22): ")
+	s.restore(dir, actions{plugin.ActionReplace: 1, plugin.ActionKeep: 1}, policy(plugin.Replace))
+	report := s.restore(dir, actions{plugin.ActionLeave: 2})
+	s.ran(report)
+	do(t, s, takeOne(steady.ID))
+	s.conflicts(plugin.RemedyAgain, dir, "queue 1 (key 0x11): was used since ")
+}
+
 // So it is with an older checkpoint, of which nothing was made.
 func TestAgainOfOlder(t *testing.T) {
 	s := newStory(t, steady, changes, goes)

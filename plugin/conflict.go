@@ -2,7 +2,10 @@ package plugin
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
 )
 
 // ConflictError tells which objects stand in the way of a restore. Nothing was
@@ -15,8 +18,9 @@ type ConflictError struct {
 // Remedy is what decides otherwise about conflicts.
 type Remedy string
 
-// RemedyPolicy is RestoreOptions.OnConflict, and the others are its fields of those
-// names, of which Replace as the policy makes an end as well.
+// RemedyPolicy is Replace as RestoreOptions.OnConflict, which decides in any case. The
+// others are the fields of those names: RemedyExisting is ExistingAdopt, with Adopt
+// as the policy.
 const (
 	RemedyPolicy   Remedy = "policy"
 	RemedyExisting Remedy = "existing"
@@ -40,20 +44,30 @@ func (e *ConflictError) Error() string {
 	return strings.Join(texts, ", ") + ": nothing was changed"
 }
 
-// remedy is what a person can do about conflicts.
-func (r *restore) remedy() Remedy {
-	if r.past != nil {
-		switch r.past.rule {
-		case later:
-			return RemedyLater
-		case running:
-			return RemedyInPlace
-		case again:
-			return RemedyAgain
-		}
+// remedy is what a person can do about all of the conflicts.
+func (r *restore) remedy(conflicts []Step) Remedy {
+	way := conflicts[0].Way
+	if slices.ContainsFunc(conflicts, func(s Step) bool { return s.Way != way }) {
+		return RemedyPolicy
 	}
-	if r.opt.OnConflict == Adopt && r.opt.Existing != ExistingAdopt {
+	switch {
+	case way == kind.ByAdopt:
 		return RemedyExisting
+	case way == kind.ByOrder && r.past != nil:
+		return r.past.remedy()
+	}
+	return RemedyPolicy
+}
+
+// remedy is what decides otherwise about the orders.
+func (p *past) remedy() Remedy {
+	switch p.rule {
+	case later:
+		return RemedyLater
+	case running:
+		return RemedyInPlace
+	case again:
+		return RemedyAgain
 	}
 	return RemedyPolicy
 }

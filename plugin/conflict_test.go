@@ -149,8 +149,12 @@ func (c *conflictCase) wantRefused(t *testing.T, err error, policy plugin.Policy
 	t.Helper()
 	wantFailure(t, err, c.image.name()+": "+c.says, "nothing was changed")
 	var conflict *plugin.ConflictError
-	if !errors.As(err, &conflict) || len(conflict.Steps) != 1 || conflict.Remedy != plugin.RemedyPolicy {
-		t.Errorf("policy %d: %v, want a ConflictError with one step, that the policy decides about", policy, err)
+	remedy := plugin.RemedyPolicy
+	if c.adopt != "" {
+		remedy = plugin.RemedyExisting
+	}
+	if !errors.As(err, &conflict) || len(conflict.Steps) != 1 || conflict.Remedy != remedy {
+		t.Errorf("policy %d: %+v, %v, want a ConflictError with one step, and the remedy %q", policy, conflict, err, remedy)
 	}
 }
 

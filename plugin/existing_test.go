@@ -27,15 +27,16 @@ func TestExisting(t *testing.T) {
 		does func(kernel.Kernel) error // to it
 		want plugin.Action             // "" is refused
 		says string
+		by   plugin.Remedy // what decides otherwise
 	}{
-		{"never used", fresh, nil, plugin.ActionFill, ""},
-		{"equal", wanted, nil, plugin.ActionKeep, ""},
-		{"sent to", fresh, sendOne(4, "x"), "", "exists and differs in qbytes"},
-		{"used up", aQueue(4, 0x44, "x"), takeOne(4), "", "exists and differs in qbytes"},
-		{"another mode", withMode(fresh, 0o660), nil, "", "exists and differs in mode"},
-		{"another id", aQueue(5, 0x44), nil, "", "its id or key is taken by queue 5 (key 0x44)"},
-		{"another key", aQueue(4, 0x45), nil, "", "its id or key is taken by queue 4 (key 0x45)"},
-		{"private", aQueue(4, 0), nil, "", "its id or key is taken by queue 4 (private)"},
+		{"never used", fresh, nil, plugin.ActionFill, "", ""},
+		{"equal", wanted, nil, plugin.ActionKeep, "", ""},
+		{"sent to", fresh, sendOne(4, "x"), "", "exists and differs in qbytes", plugin.RemedyExisting},
+		{"used up", aQueue(4, 0x44, "x"), takeOne(4), "", "exists and differs in qbytes", plugin.RemedyExisting},
+		{"another mode", withMode(fresh, 0o660), nil, "", "exists and differs in mode", plugin.RemedyPolicy},
+		{"another id", aQueue(5, 0x44), nil, "", "its id or key is taken by queue 5 (key 0x44)", plugin.RemedyPolicy},
+		{"another key", aQueue(4, 0x45), nil, "", "its id or key is taken by queue 4 (key 0x45)", plugin.RemedyPolicy},
+		{"private", aQueue(4, 0), nil, "", "its id or key is taken by queue 4 (private)", plugin.RemedyPolicy},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newStory(t, aQueue(4, 0x44, "one", "two"), aQueue(12, 0x12, "beside"))
@@ -51,7 +52,7 @@ func TestExisting(t *testing.T) {
 				do(t, s, c.does)
 			}
 			if c.want == "" {
-				s.conflicts(plugin.RemedyExisting, dir, "(key 0x44): "+c.says)
+				s.conflicts(c.by, dir, "(key 0x44): "+c.says)
 				return
 			}
 			s.restore(dir, actions{c.want: 1, plugin.ActionMake: 1})

@@ -179,10 +179,10 @@ func mayTrace() bool {
 // nothing needs the tasks to be stopped any more; its error is that of the
 // context, if it had ended. Where nobody is held nothing ends.
 func (h *hold) bound(ctx context.Context, what string) (bounded context.Context, end func() error) {
-	if h == nil || h.tasks.Report().Tasks == 0 {
+	if h == nil || !h.tasks.Report().Timed {
 		return ctx, func() error { return nil }
 	}
-	cause := fmt.Errorf("the tasks stood still for %v, which is the limit: %s", h.limit, what)
+	cause := fmt.Errorf("the tasks were frozen for %v, which is the limit: %s", h.limit, what)
 	bounded, cancel := context.WithDeadlineCause(ctx, h.began.Add(h.limit), cause)
 	stop := context.AfterFunc(bounded, func() { _ = h.release() })
 	return bounded, func() error {

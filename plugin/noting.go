@@ -133,6 +133,9 @@ func (r *restore) done() error {
 	}
 	source := r.past.record.AddSource(r.past.from)
 	*source = record.Source{Namespace: r.past.from, Snapshot: r.past.now, Objects: record.Objects{}, Ran: source.Ran}
+	if r.opt.OnConflict != Adopt || r.past.rule == rollback { // all is as the checkpoint has it
+		source.Forget(r.past.now.Boottime)
+	}
 	for i, plan := range r.plans {
 		name := r.opt.Kinds[i].Name()
 		objects := plan.Objects()

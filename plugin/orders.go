@@ -74,7 +74,11 @@ func (p *past) order(was, now *record.Object) kind.Order {
 	case stopped:
 		return kind.Order{Do: kind.Stay, Reason: "the checkpoint is of this very namespace: left alone"}
 	case running:
-		return kind.Order{Do: kind.Hold, Forgive: p.options.InPlace == InPlaceKeep}
+		about := "which is of this very namespace"
+		if p.record.WasLeftRunning(p.now.Boottime) {
+			about = "after which its container went on"
+		}
+		return kind.Order{Do: kind.Hold, Reason: about, Forgive: p.options.InPlace == InPlaceKeep}
 	case later:
 		return p.difference(was, now)
 	}

@@ -69,7 +69,7 @@ func (r *restore) may(ctx context.Context, k kernel.Kernel) error {
 func (r *restore) conflicts() error {
 	conflicts := r.steps(func(a Action) bool { return a == ActionConflict })
 	if len(conflicts) > 0 {
-		return &ConflictError{Steps: conflicts, Remedy: r.remedy()}
+		return &ConflictError{Steps: conflicts, Remedy: r.remedy(conflicts)}
 	}
 	return nil
 }

@@ -152,6 +152,23 @@ func TestReplacingIsKilledThenFails(t *testing.T) {
 	}
 }
 
+// A run whose last step fails can be run again by the same process, as its error says.
+func TestReplacingAgain(t *testing.T) {
+	s := newStory(t, wantedInstead...)
+	dir := s.checkpoint()
+	setLimits(t, s.target, sysctls{10000, 40000, 32000})
+	fill(t, s.target, inTheWay...)
+	m := &meddler{sealing: func(kernel.Kernel) error { return unix.EIO }}
+	wantFailure(t, replacing(t, s.target, dir, s.state, m.kinds()), unix.EIO.Error(), "run the restore again")
+	if err := replacing(t, s.target, dir, s.state, kinds); err != nil {
+		t.Error(err)
+	}
+	wantQueues(t, s.target, wantedInstead...)
+	if left := savedFiles(t, s.state); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
 // replaceKilledProgram STATE DIR is killed when it has made all queues in the place
 // of others.
 var replaceKilledProgram = nstest.Program("plugin.replacekilled", func(args []string) {

@@ -60,7 +60,7 @@ func (r *restore) run(ctx context.Context) (err error) {
 	r.Walker = r.copying.walker
 	defer r.watch(r.opt.Progress, r.total)()
 	err = r.space.Here(func(k kernel.Kernel) error { return r.inside(ctx, k) })
-	return errors.Join(err, r.Limits.PutBack(), r.held.release(), r.copying.close())
+	return errors.Join(err, r.Limits.PutBack(), r.held.release(), r.saved.close(), r.copying.close())
 }
 
 // help reads the JSON file in the goroutine that ran the prelude, which is awake,
@@ -134,9 +134,9 @@ func (r *restore) inside(ctx context.Context, k kernel.Kernel) error {
 		if err := r.freeze(ctx); err != nil {
 			return err
 		}
-		var end func() error
-		ctx, end = r.held.bound(ctx, "the restore takes too long for the tasks that live in the namespace: stop them first")
-		defer end()
+		bounded, end := r.held.bound(ctx, "the restore takes too long for the tasks that live in the namespace: stop them first")
+		defer func() { _ = end() }() // carryOut looks while it can go back
+		ctx = bounded
 		if err := r.plan(ctx, k, clock); err != nil {
 			return err
 		}
@@ -168,6 +168,9 @@ func (r *restore) carryOut(ctx context.Context, k kernel.Kernel) error {
 	err := r.begin()
 	if err == nil {
 		err = r.make(ctx, k)
+	}
+	if err == nil {
+		err = context.Cause(ctx) // tasks may run since, under limits that are raised for the objects alone
 	}
 	if err != nil {
 		undone := r.undo(k)

@@ -45,7 +45,7 @@ func (r *restore) save(ctx context.Context, k kernel.Kernel) (err error) {
 		err := r.saveInto(ctx, k, r.saved.dir.Stage(r.saved.number, os.Geteuid(), os.Getegid()))
 		if !errors.Is(err, kind.ErrWalk) {
 			if err != nil {
-				err = fmt.Errorf("save what is to be replaced, nothing was changed: %w", errors.Join(err, r.saved.close()))
+				err = fmt.Errorf("save what is to be replaced, nothing was changed: %w", err)
 			}
 			return err
 		}
@@ -134,8 +134,7 @@ func (r *restore) putBack(ctx context.Context, k kernel.Kernel) error {
 		return r.saved.remove()
 	}
 	path := r.saved.dir.Path()
-	return errors.Join(fmt.Errorf("what was removed is not all there again: %w: it is saved in %s (restore it from there, then remove the directory)", err, path),
-		r.saved.close())
+	return fmt.Errorf("what was removed is not all there again: %w: it is saved in %s (restore it from there, then remove the directory)", err, path)
 }
 
 // putBackNumber makes what one run has removed.
@@ -194,7 +193,7 @@ func (s *saved) remove() error {
 	for _, n := range s.numbers {
 		errs = append(errs, s.dir.RemoveSet(n))
 	}
-	return errors.Join(append(errs, s.close())...)
+	return errors.Join(errs...)
 }
 
 // close closes the directory, and removes it if nothing is in it.

@@ -138,12 +138,12 @@ func (s *snapshot) remedy() string {
 		return "stop its users, or use --freeze"
 	}
 	if loose := s.held.report().Loose; len(loose) > 0 {
-		return "stop its users: they are not among the tasks that stood still, as is " + loose[0]
+		return "stop its users: they are not among the tasks that were frozen, as is " + loose[0]
 	}
 	if n := s.held.tasks.Report().Unreadable; n > 0 {
-		return fmt.Sprintf("stop its users: they are not among the tasks that stood still (%d tasks cannot be looked at: needs CAP_SYS_PTRACE over them)", n)
+		return fmt.Sprintf("stop its users: they are not among the tasks that were frozen (%d tasks cannot be looked at: needs CAP_SYS_PTRACE over them)", n)
 	}
-	return "stop its users: they are not among the tasks that stood still"
+	return "stop its users: they are not among the tasks that were frozen"
 }
 
 // once copies the namespace and judges the copy.

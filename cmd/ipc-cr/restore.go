@@ -175,8 +175,12 @@ func (f *restoreFlags) restore(cmd *cobra.Command, ns *nsenter.Namespace, policy
 	})
 	stoppable()
 	bar.done()
-	if _, conflict := errors.AsType[*plugin.ConflictError](err); conflict {
-		return fmt.Errorf("%w; --on-conflict adopt or replace decides otherwise", err)
+	if conflict, is := errors.AsType[*plugin.ConflictError](err); is {
+		choice := "replace"
+		if conflict.Remedy == plugin.RemedyExisting {
+			choice = "adopt or replace"
+		}
+		return fmt.Errorf("%w; --on-conflict %s decides otherwise", err, choice)
 	}
 	if err != nil {
 		return err

@@ -24,11 +24,10 @@ func (r *run) advise(err error, ns *nsenter.Namespace) error {
 	if !is {
 		return err
 	}
-	setting, known := settings[conflict.Remedy]
-	if !known {
-		return err
+	if setting, known := settings[conflict.Remedy]; known {
+		return fmt.Errorf("%w; %s in %s decides otherwise, or for this once: %s", err, setting, config.Path, r.byHand(ns))
 	}
-	return fmt.Errorf("%w; %s in %s decides otherwise%s", err, setting, config.Path, r.byHand(ns))
+	return fmt.Errorf("%w; %s", err, r.byHand(ns))
 }
 
 // byHand is the command that puts the image's objects in the place of those that are
@@ -36,8 +35,10 @@ func (r *run) advise(err error, ns *nsenter.Namespace) error {
 // restore has failed; without one somebody has pinned it.
 func (r *run) byHand(ns *nsenter.Namespace) string {
 	where := "--ns PATH"
-	if neighbours, err := r.family().neighboursIn(ns); err == nil && len(neighbours) > 0 {
+	if ns.IsHost() {
+		where = "--pid 1 --host"
+	} else if neighbours, err := r.family().neighboursIn(ns); err == nil && len(neighbours) > 0 {
 		where = fmt.Sprint("--pid ", neighbours[0])
 	}
-	return fmt.Sprintf(", or for this once: ipc-cr restore %s --images-dir %q --on-conflict replace, and then restore again", where, r.dirName())
+	return fmt.Sprintf("ipc-cr restore %s --images-dir %q --on-conflict replace, and then restore again", where, r.dirName())
 }

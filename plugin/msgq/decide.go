@@ -86,7 +86,7 @@ func (d *decider) verdict(touched string, forgive bool, how string) (kind.Action
 // equal, or made by a restore that was killed.
 func (d *decider) step(s *step, order kind.Order) (familiar []kernel.Queue, err error) {
 	obstacles := d.known.obstacles(s.record)
-	s.absent = len(obstacles) == 0
+	s.absent, s.way = len(obstacles) == 0, kind.ByOrder
 	if order.Begun != nil {
 		if decided, familiar := d.resume(s, order, obstacles); decided {
 			return familiar, nil
@@ -175,7 +175,7 @@ func (d *decider) hold(s *step, order kind.Order, obstacles []kernel.Queue) (fam
 	if order.Forgive {
 		s.action = kind.Leave
 	}
-	s.reason = different + " since " + d.wanted.Now + ", after which its container went on"
+	s.reason = different + " since " + d.wanted.Now + ", " + order.Reason
 	return nil, nil
 }
 

@@ -24,6 +24,7 @@ type step struct {
 	*record
 	action kind.Action
 	reason string
+	way    kind.Way
 	remove []kernel.Queue // what has to go right before
 	closed []kernel.Queue // of these, what is closed to others meanwhile
 	absent bool           // nothing is at its place
@@ -197,7 +198,7 @@ func (s *step) decide(c *comparer, known *lookup, w *kind.Wanted, obstacles []ke
 	}
 	same := &obstacles[0]
 	if len(obstacles) > 1 || same.ID != int32(s.ID) || same.Key != int32(s.Key) {
-		s.collide(obstacles, w.Policy, "its id or key is taken by "+name(same))
+		s.collide(obstacles, w.Policy, "its id or key is taken by "+name(same), kind.OnlyReplace)
 		return nil, nil
 	}
 	if w.Missing {
@@ -222,7 +223,11 @@ func (s *step) decide(c *comparer, known *lookup, w *kind.Wanted, obstacles []ke
 		s.action, s.reason = kind.Adopted, "differs from the image in "+string(verdict)
 		return nil, nil
 	}
-	s.collide(obstacles, w.Policy, "exists and differs in "+string(verdict))
+	way := kind.OnlyReplace
+	if s.adoptable(same) {
+		way = kind.ByAdopt
+	}
+	s.collide(obstacles, w.Policy, "exists and differs in "+string(verdict), way)
 	return nil, nil
 }
 
@@ -237,8 +242,8 @@ func (s *step) adoptable(q *kernel.Queue) bool {
 	return q.Key != 0 && q.UID == s.owner.UID && q.GID == s.owner.GID && q.Mode == s.Mode
 }
 
-func (s *step) collide(obstacles []kernel.Queue, policy kind.Policy, reason string) {
-	s.reason = reason
+func (s *step) collide(obstacles []kernel.Queue, policy kind.Policy, reason string, way kind.Way) {
+	s.reason, s.way = reason, way
 	if policy != kind.Replace {
 		s.action = kind.Conflict
 		return
@@ -250,7 +255,7 @@ func (s *step) collide(obstacles []kernel.Queue, policy kind.Policy, reason stri
 func (p *plan) Steps(wanted func(kind.Action) bool) (steps []kind.Step) {
 	for i := range p.steps {
 		if s := &p.steps[i]; wanted(s.action) {
-			steps = append(steps, kind.Step{Object: s.Queue.String(), Action: s.action, Reason: s.reason})
+			steps = append(steps, kind.Step{Object: s.Queue.String(), Action: s.action, Reason: s.reason, Way: s.way})
 		}
 	}
 	for i := range p.image.others {
@@ -260,7 +265,7 @@ func (p *plan) Steps(wanted func(kind.Action) bool) (steps []kind.Step) {
 	}
 	for i := range p.gone {
 		if g := &p.gone[i]; wanted(g.action) {
-			steps = append(steps, kind.Step{Object: name(&g.queue), Action: g.action, Reason: g.reason})
+			steps = append(steps, kind.Step{Object: name(&g.queue), Action: g.action, Reason: g.reason, Way: kind.ByOrder})
 		}
 	}
 	return steps

@@ -22,8 +22,9 @@ const (
 	heartbeat = time.Second
 	// heartStopped is how long the process may be unable to.
 	heartStopped = 5 * time.Second
-	// grace is how long it may take then to let go.
-	grace = time.Second
+	// grace is how long it may take then to let go. It is for a machine that is very
+	// busy: a process that is ended has more to lose than its tasks.
+	grace = 3 * time.Second
 )
 
 // deadMan is the two timers. Its methods may be called from several goroutines.

@@ -12,6 +12,9 @@ import (
 // it does so at once.
 const foreignTimeout = 200 * time.Millisecond
 
+// unseenStops is for how many times its time a task that has stopped may not be seen to.
+const unseenStops = 5
+
 // explainAll asks of each task that has not stopped whether it can run at all.
 // One that can, and had its time, is not waited for any more, if something that
 // is not ours keeps it from stopping: whoever lives in a namespace could arrange
@@ -42,10 +45,15 @@ func (h *holder) explainAll(waiting []*member) error {
 
 func (h *holder) late(m *member) bool {
 	limit := h.opt.Timeout
-	if m.foreign && !m.seized {
-		limit = min(limit, foreignTimeout)
+	switch took := time.Since(m.since); {
+	case m.foreign && !m.seized:
+		return took > min(limit, foreignTimeout)
+	case took <= limit:
+		return false
+	case m.seized && h.proc.state(m.tid) == 't': // on a busy machine it is we who are late: the next look sees it
+		return took > unseenStops*limit
 	}
-	return time.Since(m.since) > limit
+	return true
 }
 
 // unstoppable returns what keeps a task from stopping that is not for us to end,

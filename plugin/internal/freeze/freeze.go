@@ -33,10 +33,10 @@ type Options struct {
 	// Timeout is how long one task may take to stop; 0 means 2 s.
 	Timeout time.Duration
 	// Limit is how long the caller holds the tasks at most, All included; 0 is
-	// without a limit. If this process is stopped itself when it is over, the kernel
-	// has it go on, and a second later ends it, unless the tasks are released by
-	// then: it is for the caller to release them in time. Without a limit the same
-	// happens when it was stopped for 5 s.
+	// without a limit. It is for the caller to release them in time: when it is over
+	// the kernel sends this process SIGCONT, if it was stopped itself, and 3 s later
+	// SIGKILL, unless they are released by then (Report.Timed). Without a limit the
+	// same happens when it was stopped for 5 s.
 	Limit time.Duration
 }
 
@@ -51,6 +51,9 @@ type Report struct {
 	// Loose are tasks of the namespace that are not held and may run, by pid and tid.
 	Loose []Task
 	Since time.Time // when the first one was seized, zero if there was none
+	// Timed: the signals of Options.Limit are on their way until Release. They are not
+	// where no task was seized.
+	Timed bool
 }
 
 // Stopped is the set of tasks held. It must be released: the tasks stand still

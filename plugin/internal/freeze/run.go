@@ -26,7 +26,7 @@ func (h *holder) start(ctx context.Context) (*Stopped, error) {
 		err := h.stopAll(ctx)
 		if err == nil {
 			s.report, s.processes = h.report(), h.processes()
-			err = h.restSelf()
+			s.report.Timed, err = h.restSelf()
 		}
 		if err == nil {
 			outcome <- nil
@@ -49,14 +49,15 @@ func (h *holder) start(ctx context.Context) (*Stopped, error) {
 	return s, nil
 }
 
-// restSelf ends the watch over this process where it holds nobody.
-func (h *holder) restSelf() error {
+// restSelf ends the watch over this process where it has seized nobody, and reports
+// whether it goes on.
+func (h *holder) restSelf() (timed bool, err error) {
 	for _, m := range h.members {
 		if m.seized {
-			return nil
+			return true, nil
 		}
 	}
-	return h.deadMan.end()
+	return false, h.deadMan.end()
 }
 
 // release lets all tasks go and waits for the threads' end. It returns those that

@@ -189,7 +189,19 @@ type Step struct {
 	Object string `json:"object"` // "queue 4242 (key 0x1234)"
 	Action Action `json:"action"`
 	Reason string `json:"reason,omitempty"`
+	Way    Way    `json:"-"` // out of a conflict
 }
+
+// Way is what would have kept an object from being a conflict, beside Replace as
+// the policy, which keeps all.
+type Way int
+
+// The ways: none, Adopt as the policy, and Order.Forgive or another order.
+const (
+	OnlyReplace Way = iota
+	ByAdopt
+	ByOrder
+)
 
 // Size counts what is copied or restored.
 type Size struct {

@@ -45,7 +45,7 @@ const (
 // Order is what the record says about one object.
 type Order struct {
 	Do     Do
-	Reason string         // of Stay
+	Reason string         // of Stay, and of Hold: of the checkpoint
 	Was    *record.Object // what the last restore left; for Update and Rest
 	// Of Rest: a second, as the kernel stamps objects, and whether the object was
 	// there then.

@@ -131,6 +131,11 @@ func (s *Source) RanAfter(boottime int64) *Ran {
 	return nil
 }
 
+// Forget takes back what NoteRan added of a checkpoint.
+func (s *Source) Forget(boottime int64) {
+	s.Ran = slices.DeleteFunc(slices.Clone(s.Ran), func(r Ran) bool { return r.Boottime == boottime })
+}
+
 // maxRan bounds a record: of more checkpoints of one source the oldest are
 // forgotten.
 const maxRan = 256
@@ -138,7 +143,7 @@ const maxRan = 256
 // NoteRan adds a restore after which a container ran. Of one checkpoint the last
 // counts.
 func (s *Source) NoteRan(r Ran) {
-	s.Ran = slices.DeleteFunc(s.Ran, func(old Ran) bool { return old.Boottime == r.Boottime })
+	s.Forget(r.Boottime)
 	s.Ran = append(s.Ran, r)
 	if extra := len(s.Ran) - maxRan; extra > 0 {
 		s.Ran = slices.Delete(s.Ran, 0, extra)
