@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // RequireEnv holds, separated by commas, the requirements that the machine is
@@ -26,6 +28,7 @@ var requirements = map[string]func() error{
 	"crun":   sync.OnceValue(checkCrun),
 	"podman": rootTool("podman"),
 	"bpf":    sync.OnceValue(checkBPF),
+	"fuse":   sync.OnceValue(checkFUSE),
 }
 
 // Require skips the test, with the reason, unless the machine meets all that is
@@ -37,6 +40,7 @@ var requirements = map[string]func() error{
 //	runc, podman  root, and the program is on PATH
 //	crun    the same, and crun runs on these cgroup mounts
 //	bpf     it can load a BPF program of type syscall
+//	fuse    root, and it can mount a FUSE file system
 //
 // The test fails instead if the environment variable IPC_CR_REQUIRE names the
 // missing one, or if what or the variable holds an unknown word.
@@ -74,6 +78,17 @@ func demandedWords(t testing.TB) []string {
 // initialUserLink is what /proc shows of the user namespace the kernel starts
 // with: PROC_USER_INIT_INO of include/linux/proc_ns.h.
 const initialUserLink = "user:[4026531837]"
+
+func checkFUSE() error {
+	if err := checkRoot(); err != nil {
+		return err
+	}
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/fuse: %w", err)
+	}
+	return unix.Close(fd)
+}
 
 func checkRoot() error {
 	if uid := os.Geteuid(); uid != 0 {

@@ -48,7 +48,7 @@ func bornSeized(t *testing.T, inode uint64, loop int, inside bool) (born bool) {
 	h := newHolder(proc, inode, Options{Timeout: deadline})
 	defer h.release()
 	h.spare = newSpare(proc, h.self, nil)
-	parent := h.add(&member{tid: loop, pid: loop, by: h.tracers.of(loop, true), seized: true})
+	parent := h.add(&member{tid: loop, pid: loop, by: h.tracers.of(loop, false), seized: true})
 	parent.by.do(func() { err = seize(loop) })
 	if err != nil {
 		t.Fatal(err)

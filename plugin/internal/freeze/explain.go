@@ -21,12 +21,19 @@ const unseenStops = 5
 // for that, and must not be able to keep the namespace from being copied for good.
 // The report names it. Of others the first is to blame.
 func (h *holder) explainAll(waiting []*member) error {
-	if m := h.hung(); m != nil {
-		return h.blame(m, h.excuseExecve(m.pid))
+	if err := h.giveUpHung(); err != nil {
+		return err
 	}
 	var late *member
 	for _, m := range waiting {
-		if !h.knows(m) || m.stopped || m.undecided() {
+		if !h.knows(m) || m.stopped {
+			continue
+		}
+		if m.by != nil && m.by.given != "" {
+			m.given = m.by.given
+			continue
+		}
+		if m.undecided() {
 			continue
 		}
 		h.explain(m)
@@ -78,13 +85,29 @@ func (m *member) undecided() bool {
 	return m.by != nil && (m.by.busy.Load() || !m.seized && m.by.pending())
 }
 
-// hung returns a task whose seizure does not come back. A tracer that could run,
-// and has no processor, waits for nobody.
-func (h *holder) hung() *member {
-	for _, t := range h.tracers.hung(h.opt.Timeout) {
-		if m := t.hung(h.opt.Timeout); m != nil && h.proc.state(t.tid) != 'R' {
-			return m
+// execveTimeout is how long an execve(2) may take where only its own process is kept
+// by it.
+const execveTimeout = 500 * time.Millisecond
+
+// giveUpHung does not wait any more for tracers whose seizure does not come back, nor
+// for what they were to seize. One that has others to let go is to be waited for,
+// and has its time. A tracer that could run, and has no processor, waits for nobody.
+func (h *holder) giveUpHung() error {
+	for _, t := range h.tracers.all {
+		limit := h.opt.Timeout
+		alone := h.tracers.alone(t)
+		if alone {
+			limit = min(limit, execveTimeout)
 		}
+		m := t.hung(limit)
+		if m == nil || t.given != "" || h.proc.state(t.tid) == 'R' {
+			continue
+		}
+		err := h.excuseExecve(m.pid, limit)
+		if !alone {
+			return h.blame(m, err)
+		}
+		t.given = err.Error()
 	}
 	return nil
 }
@@ -145,8 +168,8 @@ func (h *holder) excuse(m *member) error {
 // excuseExecve says why a seizure of one of a process's threads has not come
 // back: what it waits for is the process's execve(2), and that for all other
 // threads to be reaped.
-func (h *holder) excuseExecve(pid int) error {
-	err := fmt.Errorf("cannot be seized: its process has been in execve for %v", h.opt.Timeout)
+func (h *holder) excuseExecve(pid int, limit time.Duration) error {
+	err := fmt.Errorf("cannot be seized: its process has been in execve for %v", limit)
 	tid, tracer := h.unreaped(pid)
 	if tid == 0 {
 		return err

@@ -92,8 +92,8 @@ func (h *holder) frozen(tid int) bool {
 // not even to be interrupted: it wakes a job-stopped task and waits for it
 // (JOBCTL_TRAPPING in ptrace_attach), and a frozen one does not wake. In state
 // D a job-stopped task is always frozen.
-func (h *holder) unseizable(tid int) bool {
-	if h.proc.state(tid) != 'D' {
+func (h *holder) unseizable(tid int, state byte) bool {
+	if state != 'D' {
 		return false
 	}
 	switch h.proc.text(tid, "wchan") {

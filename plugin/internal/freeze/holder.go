@@ -191,12 +191,30 @@ func (h *holder) knows(m *member) bool { return h.members[m.tid] == m }
 // seize puts a task among those that its process's tracer is to seize next. One
 // that must not be seized now stays a member without it.
 func (h *holder) seize(m *member) {
-	if h.unseizable(m.tid) {
+	state := h.proc.state(m.tid)
+	if h.unseizable(m.tid, state) {
 		m.why = WhyFrozen
 		return
 	}
-	m.by = h.tracers.of(m.pid, h.proc.threads(m.pid) <= 1)
+	m.by = h.tracers.of(m.pid, h.mayHang(m, state))
 	m.by.next = append(m.by.next, m)
+}
+
+// mayHang reports whether a task's process may be in an execve(2) that does not end:
+// while it waits for its other threads, or for a file system to read the program, as
+// one of FUSE that a tenant serves.
+func (h *holder) mayHang(m *member, state byte) bool {
+	if h.proc.threads(m.pid) > 1 {
+		return true
+	}
+	switch state {
+	case 'D':
+		return true
+	case 'S': // fuse_dev.c and mm/userfaultfd.c sleep so that signals wake them
+		sleeper := h.proc.text(m.tid, "wchan")
+		return sleeper == "request_wait_answer" || sleeper == "handle_userfault"
+	}
+	return false
 }
 
 // taken takes in how a task's seizure went. One that somebody else traces stays a

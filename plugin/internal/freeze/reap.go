@@ -39,7 +39,7 @@ func (h *holder) buryDead() {
 			h.bury(m)
 		}
 	}
-	for _, t := range h.tracers.hung(reapPause) {
+	for _, t := range h.tracers.all {
 		if m := t.hung(reapPause); m != nil {
 			h.buryStrangers(m.pid)
 		}

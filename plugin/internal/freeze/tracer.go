@@ -25,8 +25,9 @@ type tracer struct {
 	next    []*member // to be seized
 	seizing []seizure // under way, or not taken in yet
 	busy    atomic.Bool
-	current atomic.Pointer[seizure] // which may take for ever
+	current atomic.Pointer[seizure] // which may never end
 	quit    atomic.Bool             // nobody wants the rest
+	given   string                  // it is not waited for any more: why its seizure hangs
 }
 
 // seizure is one call of PTRACE_SEIZE.

@@ -14,21 +14,21 @@ const maxTracers = 32
 // process, and children that were born to it in the microsecond between its
 // seizure and its stop.
 //
-// A process of one thread waits for nobody, and most have one: a thread for each
-// would be many, that all want the processor from tasks that are not stopped yet.
-// Beyond maxTracers processes have to share as well.
+// A process of one thread waits for nobody, unless a file system does not answer it
+// (mayHang), and most have one: a thread for each would be many, that all want the
+// processor from tasks that are not stopped yet. Beyond maxTracers processes have to
+// share as well.
 type tracers struct {
 	all       []*tracer
 	common    *tracer   // of the processes of one thread
-	several   []*tracer // of the others, whose seizure may hang
+	several   []*tracer // of those whose seizure may hang
 	byProcess map[int]*tracer
 	since     time.Time // when the first seizure began
 }
 
-// of returns the tracer of a process, which may not be ready yet. alone: it has
-// one thread.
-func (s *tracers) of(pid int, alone bool) *tracer {
-	if alone {
+// of returns the tracer of a process, which may not be ready yet.
+func (s *tracers) of(pid int, mayHang bool) *tracer {
+	if !mayHang && s.byProcess[pid] == nil {
 		if s.common == nil {
 			s.common = s.start()
 		}
@@ -112,22 +112,25 @@ func (s *tracers) finish(taken func(*member, error) error) error {
 	return nil
 }
 
-// idle tells whether nobody is being seized.
+// idle reports whether nobody is being seized, but by tracers that are not waited
+// for.
 func (s *tracers) idle() bool {
 	for _, t := range s.all {
-		if len(t.seizing) > 0 || len(t.next) > 0 {
+		if t.given == "" && t.pending() {
 			return false
 		}
 	}
 	return true
 }
 
-// hung returns those tracers whose seizure takes longer than it may.
-func (s *tracers) hung(limit time.Duration) (hung []*tracer) {
-	for _, t := range s.all {
-		if t.hung(limit) != nil {
-			hung = append(hung, t)
+// alone reports whether a tracer is of one process, so that nobody else is kept when
+// its seizure hangs.
+func (s *tracers) alone(t *tracer) bool {
+	users := 0
+	for _, by := range s.byProcess {
+		if by == t {
+			users++
 		}
 	}
-	return hung
+	return t != s.common && users == 1
 }

@@ -9,14 +9,14 @@ import (
 // are too many, and one for all others.
 func TestTracersAreBounded(t *testing.T) {
 	h := &holder{tracers: tracers{byProcess: map[int]*tracer{}}}
-	common := h.tracers.of(1_000_000, true)
+	common := h.tracers.of(1_000_000, false)
 	users := map[*tracer]int{}
 	for pid := range 2*maxTracers + 1 {
-		by := h.tracers.of(pid, false)
+		by := h.tracers.of(pid, true)
 		if users[by]++; by == common || pid < maxTracers && users[by] > 1 {
 			t.Fatalf("process %d shares", pid)
 		}
-		if h.tracers.of(pid, false) != by || h.tracers.of(-pid, true) != common {
+		if h.tracers.of(pid, true) != by || h.tracers.of(-pid-1, false) != common {
 			t.Fatalf("process %d has two", pid)
 		}
 	}
