@@ -179,7 +179,7 @@ func mayTrace() bool {
 // nothing needs the tasks to be stopped any more; its error is that of the
 // context, if it had ended. Where nobody is held nothing ends.
 func (h *hold) bound(ctx context.Context, what string) (bounded context.Context, end func() error) {
-	if h == nil || !h.tasks.Report().Timed {
+	if h == nil || !h.tasks.Report().Seized {
 		return ctx, func() error { return nil }
 	}
 	cause := fmt.Errorf("the tasks were frozen for %v, which is the limit: %s", h.limit, what)
@@ -237,6 +237,14 @@ func (h *hold) doubt() doubt {
 // process may, but sends and receives nothing.
 func (h *hold) loose() []freeze.Task {
 	return slices.DeleteFunc(slices.Clone(h.tasks.Report().Loose), func(t freeze.Task) bool { return t.Why == freeze.WhySelf })
+}
+
+// warnings tells what would not have been as promised.
+func (h *hold) warnings() []string {
+	if h == nil || h.tasks.Report().Unwatched == nil || !h.tasks.Report().Seized {
+		return nil
+	}
+	return []string{fmt.Sprintf("nothing would have thawed the tasks if ipc-cr had been stopped itself: %v", h.tasks.Report().Unwatched)}
 }
 
 // report returns what was stopped, nil for nobody.

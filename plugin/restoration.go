@@ -157,6 +157,7 @@ func (r *restore) freeze(ctx context.Context) (err error) {
 		return err
 	}
 	r.Frozen = r.held.doubt() == sure
+	r.warnings = append(r.warnings, r.held.warnings()...)
 	return nil
 }
 

@@ -196,7 +196,7 @@ func inBackground(do func() error) (wait func() error) {
 // warned of after it.
 func (s *snapshot) describe() error {
 	method, _ := s.copying.chosen()
-	s.warnings = slices.Concat(s.warnings, s.posix, s.copying.warnings(), writers(s.dir, uint32(s.uid)))
+	s.warnings = slices.Concat(s.warnings, s.posix, s.held.warnings(), s.copying.warnings(), writers(s.dir, uint32(s.uid)))
 	s.manifest = &images.Manifest{
 		Format: images.ManifestFormat, Number: s.opt.Number,
 		Created: s.when, Boottime: s.boottime,

@@ -79,6 +79,9 @@ func (r *run) hold(ctx context.Context, ns *nsenter.Namespace) error {
 		return errors.Join(err, w.End())
 	}
 	r.say("%s of neighbours stopped", count(held.Tasks, "task"))
+	if held.Unwatched != "" {
+		r.warn("nothing would thaw the neighbours if ipc-cr were stopped itself: %s", held.Unwatched)
+	}
 	if held.LooseTotal > 0 {
 		t := held.Loose[0]
 		r.say("%s of neighbours not stopped, which must not use the queues before the dump is complete: %q (pid %d, tid %d) %s",

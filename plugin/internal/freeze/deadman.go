@@ -2,7 +2,7 @@ package freeze
 
 import (
 	"errors"
-	"fmt"
+	"os"
 	"sync"
 	"time"
 	"unsafe"
@@ -13,17 +13,18 @@ import (
 // A tracer that is stopped itself (SIGSTOP, a debugger, its cgroup's freezer) lets
 // go of nobody: its tracees stay as they are until it goes on or ends. So while
 // tasks are held two timers of the kernel run against this process. They are set
-// anew as long as it is alive to do so, or once where the tasks may only be held
-// for a limited time. One that comes to its end makes the process go on (SIGCONT);
-// if that is not enough, the other one ends it (SIGKILL), and the kernel lets all
-// tasks go.
+// anew as long as it is alive to do so; where the tasks may only be held for a
+// limited time, that begins when it lets them go, which may take long on a machine
+// that is very busy. One that comes to its end makes the process go on (SIGCONT); if
+// that is not enough, the other one ends it (SIGKILL), and the kernel lets all tasks
+// go.
 const (
 	// heartbeat is how often the timers are set anew.
 	heartbeat = time.Second
 	// heartStopped is how long the process may be unable to.
 	heartStopped = 5 * time.Second
-	// grace is how long it may take then to let go. It is for a machine that is very
-	// busy: a process that is ended has more to lose than its tasks.
+	// grace is how long it may take then to go on, or to begin to let go. A process that
+	// is ended has more to lose than its tasks.
 	grace = 3 * time.Second
 )
 
@@ -36,7 +37,7 @@ type deadMan struct {
 }
 
 // watchSelf starts the timers: for as long as this process lives and for limit at
-// most, or without an end if limit is 0.
+// most, or without an end if limit is 0. On an error there are none.
 func watchSelf(limit time.Duration) (*deadMan, error) {
 	d := &deadMan{}
 	var err error
@@ -48,14 +49,30 @@ func watchSelf(limit time.Duration) (*deadMan, error) {
 	}
 	if limit > 0 {
 		err = d.set(limit)
-	} else if err = d.set(heartStopped); err == nil {
-		d.quit = make(chan struct{})
-		go d.beat()
+	} else {
+		err = d.begin()
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.end())
 	}
 	return d, nil
+}
+
+// begin begins to set the timers anew, again and again. A nil deadMan has none.
+func (d *deadMan) begin() error {
+	if d == nil {
+		return nil
+	}
+	if err := d.set(heartStopped); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.quit == nil && !d.ended {
+		d.quit = make(chan struct{})
+		go d.beat()
+	}
+	return nil
 }
 
 func (d *deadMan) beat() {
@@ -109,16 +126,31 @@ type sigevent struct {
 	_      [48]byte
 }
 
-const _ = uint(64 - unsafe.Sizeof(sigevent{}))
+var _ [64]byte = [unsafe.Sizeof(sigevent{})]byte{}
 
+// newTimer makes a timer that is not set. Its signal counts among those that are
+// pending for the user (RLIMIT_SIGPENDING), whose other processes can use up the limit:
+// root in a container is the host's root where it has no user namespace of its own. So
+// the limit is raised for the moment, which needs CAP_SYS_RESOURCE.
 func newTimer(signal unix.Signal) (timer, error) {
-	var id timer
-	event := sigevent{signo: int32(signal)}
-	_, _, e := unix.RawSyscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&id)))
-	if err := failure("timer_create", e); err != nil {
-		return 0, fmt.Errorf("see to it that tasks are not held without an end: %w", err)
+	id, e := createTimer(signal)
+	if e == unix.EAGAIN {
+		var was unix.Rlimit
+		most := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+		if err := unix.Prlimit(0, unix.RLIMIT_SIGPENDING, &most, &was); err == nil {
+			id, e = createTimer(signal)
+			if err := unix.Prlimit(0, unix.RLIMIT_SIGPENDING, &was, nil); err != nil {
+				return id, os.NewSyscallError("prlimit", err)
+			}
+		}
 	}
-	return id, nil
+	return id, failure("timer_create", e)
+}
+
+func createTimer(signal unix.Signal) (id timer, e unix.Errno) {
+	event := sigevent{signo: int32(signal)}
+	_, _, e = unix.RawSyscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&id)))
+	return id, e
 }
 
 func (t timer) set(after time.Duration) error {

@@ -109,6 +109,76 @@ func TestStoppedTracerWithoutLimit(t *testing.T) {
 	c.waitMoved(t, 1)
 }
 
+// lettingGo begins to let go when its limit is over, and takes more time for that than a
+// process has that does not begin.
+var lettingGo = nstest.Program("freeze.lettinggo", func([]string) {
+	const limit = 100 * time.Millisecond
+	d, err := watchSelf(limit)
+	if err != nil {
+		panic(err)
+	}
+	time.Sleep(limit)
+	if err := d.begin(); err != nil {
+		panic(err)
+	}
+	time.Sleep(limit + grace + time.Second)
+	fmt.Println("let go")
+})
+
+// One that is letting go is not ended, however long that takes.
+func TestLettingGoTakesLong(t *testing.T) {
+	t.Parallel()
+	p := nstest.Start(t, nil, lettingGo)
+	if line := readLine(t, p); line != "let go" {
+		t.Errorf("it says %q", line)
+	}
+}
+
+// noSignals holds the tasks of a namespace in a process that may have no pending
+// signals, as where a tenant has used up the user's, and says what became of the timers.
+var noSignals = nstest.Program("freeze.nosignals", func(args []string) {
+	ns, err := nsenter.OpenPath(args[0])
+	if err == nil {
+		err = unix.Setrlimit(unix.RLIMIT_SIGPENDING, &unix.Rlimit{})
+	}
+	if err != nil {
+		panic(err)
+	}
+	s, err := All(context.Background(), ns.Inode(), Options{Limit: time.Minute})
+	if err != nil {
+		panic(err)
+	}
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_SIGPENDING, &now); err != nil || now != (unix.Rlimit{}) {
+		fmt.Printf("the limit is %+v, %v; ", now, err)
+	}
+	timers, err := os.ReadFile("/proc/self/timers")
+	fmt.Println(s.Report().Tasks > 0, s.Report().Unwatched, strings.Count(string(timers), "signal: "), err)
+	s.Release()
+})
+
+// A tenant that uses up the pending signals of a user keeps nobody from being held.
+func TestNoPendingSignals(t *testing.T) {
+	ns, c := nstest.Fresh(t), newCounters(t)
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "1")
+	c.waitMoved(t, 1)
+	p := nstest.Start(t, nil, noSignals, pathOf(ns))
+	want := "true timer_create: resource temporarily unavailable 0 <nil>"
+	if mayRaise() {
+		want = "true <nil> 2 <nil>"
+	}
+	if line := readLine(t, p); line != want {
+		t.Errorf("it says %q, want %q", line, want)
+	}
+}
+
+// mayRaise reports whether this process may raise its limits (CAP_SYS_RESOURCE).
+func mayRaise() bool {
+	var held [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	return unix.Capget(&header, &held[0]) == nil && held[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+}
+
 // Nothing of the timers is left when the tasks are released.
 func TestTimersEnd(t *testing.T) {
 	ns, c := nstest.Fresh(t), newCounters(t)

@@ -35,7 +35,7 @@ type Options struct {
 	// Limit is how long the caller holds the tasks at most, All included; 0 is
 	// without a limit. It is for the caller to release them in time: when it is over
 	// the kernel sends this process SIGCONT, if it was stopped itself, and 3 s later
-	// SIGKILL, unless they are released by then (Report.Timed). Without a limit the
+	// SIGKILL, unless they are released by then (see Report.Unwatched). Without a limit the
 	// same happens when it was stopped for 5 s.
 	Limit time.Duration
 }
@@ -49,11 +49,11 @@ type Report struct {
 	// looked at, and some of the namespace may be among them.
 	Unseen bool
 	// Loose are tasks of the namespace that are not held and may run, by pid and tid.
-	Loose []Task
-	Since time.Time // when the first one was seized, zero if there was none
-	// Timed: the signals of Options.Limit are on their way until Release. They are not
-	// where no task was seized.
-	Timed bool
+	Loose  []Task
+	Since  time.Time // when the first one was seized, zero if there was none
+	Seized bool      // a task was: it is traced until Release, whether it has stopped or not
+	// Unwatched says why the signals of Options.Limit will not come, nil if they will.
+	Unwatched error
 }
 
 // Stopped is the set of tasks held. It must be released: the tasks stand still
@@ -95,10 +95,7 @@ func all(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
 		return nil, err
 	}
 	h := newHolder(proc, inode, opt)
-	if h.deadMan, err = watchSelf(opt.Limit); err != nil {
-		proc.close()
-		return nil, err
-	}
+	h.deadMan, h.unwatched = watchSelf(opt.Limit)
 	return h.start(ctx)
 }
 

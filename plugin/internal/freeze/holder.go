@@ -45,7 +45,9 @@ type holder struct {
 	opt     Options
 	self    int // our pid
 	longest time.Duration
-	deadMan *deadMan // nil in tests
+	deadMan *deadMan // nil without one: then unwatched says why
+
+	unwatched error
 
 	tracers tracers
 	members map[int]*member // by tid
@@ -288,7 +290,7 @@ func (h *holder) processes() map[int]bool {
 }
 
 func (h *holder) report() Report {
-	r := Report{Rounds: h.rounds, Unreadable: h.unreadable, Unseen: h.unseen, Loose: slices.Collect(maps.Values(h.spared)), Since: h.tracers.since}
+	r := Report{Unwatched: h.unwatched, Rounds: h.rounds, Unreadable: h.unreadable, Unseen: h.unseen, Loose: slices.Collect(maps.Values(h.spared)), Since: h.tracers.since}
 	for _, m := range h.members {
 		switch {
 		case m.stopped:

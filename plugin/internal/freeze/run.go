@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -26,15 +27,16 @@ func (h *holder) start(ctx context.Context) (*Stopped, error) {
 		err := h.stopAll(ctx)
 		if err == nil {
 			s.report, s.processes = h.report(), h.processes()
-			s.report.Timed, err = h.restSelf()
+			s.report.Seized, err = h.restSelf()
 		}
 		if err == nil {
 			outcome <- nil
 			h.reap(letGo)
 		}
+		watched := h.deadMan.begin()
 		stuck, late := h.release()
 		if late == nil {
-			late = h.deadMan.end()
+			late = errors.Join(watched, h.deadMan.end())
 		}
 		if err != nil {
 			outcome <- err // says more
@@ -50,8 +52,8 @@ func (h *holder) start(ctx context.Context) (*Stopped, error) {
 }
 
 // restSelf ends the watch over this process where it has seized nobody, and reports
-// whether it goes on.
-func (h *holder) restSelf() (timed bool, err error) {
+// whether it has somebody.
+func (h *holder) restSelf() (seized bool, err error) {
 	for _, m := range h.members {
 		if m.seized {
 			return true, nil

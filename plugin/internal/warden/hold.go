@@ -126,6 +126,9 @@ func onceRelease(began time.Time, stopped *freeze.Stopped) func() (time.Duration
 
 func heldOf(inode uint64, r freeze.Report) Held {
 	h := Held{Inode: inode, Tasks: r.Tasks, Unreadable: r.Unreadable, Unseen: r.Unseen}
+	if r.Seized && r.Unwatched != nil {
+		h.Unwatched = r.Unwatched.Error()
+	}
 	for _, task := range r.Loose {
 		switch task.Why {
 		case freeze.WhyExempt, freeze.WhyAncestor, freeze.WhySelf:

@@ -69,7 +69,10 @@ type Held struct {
 	// Unseen: tasks may run that are not held. They were born and ended too fast to be
 	// looked at, or CRIU is making them.
 	Unseen bool `json:"unseen"`
-	Exempt int  `json:"exempt"` // threads of the namespace that run on
+	// Unwatched says why nothing would let the tasks go if the warden were stopped
+	// itself, "" if that is seen to.
+	Unwatched string `json:"unwatched,omitempty"`
+	Exempt    int    `json:"exempt"` // threads of the namespace that run on
 	// Loose are tasks that could not be stopped, because somebody else had stopped
 	// them or they did not stop in time: they may run. At most a few hundred are
 	// listed; LooseTotal counts all.
