@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"testing"
 
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 )
@@ -101,6 +102,34 @@ func TestAgainAfterReplace(t *testing.T) {
 	s.restore(dir, actions{plugin.ActionReplace: 1, plugin.ActionKeep: 1}, policy(plugin.Replace))
 	report := s.restore(dir, actions{plugin.ActionLeave: 2})
 	s.ran(report)
+	do(t, s, takeOne(steady.ID))
+	s.conflicts(plugin.RemedyAgain, dir, "queue 1 (key 0x11): was used since ")
+}
+
+// A replace that is killed before it came to an object leaves it as it is: used.
+func TestAgainAfterInterruptedReplace(t *testing.T) {
+	s := newStory(t, steady, changes)
+	dir := s.checkpoint()
+	s.ran(s.restore(dir, actions{plugin.ActionMake: 2}))
+	nextSecond(t)
+	do(t, s, takeOne(steady.ID))
+	nstest.Start(t, s.target, replaceKilledProgram, s.state, dir, "beginning").Wait()
+	s.conflicts(plugin.RemedyAgain, dir, "queue 1 (key 0x11): was used since ")
+	s.restore(dir, actions{plugin.ActionReplace: 1, plugin.ActionKeep: 1}, policy(plugin.Replace))
+	wantQueues(t, s.target, steady, changes)
+	if left := savedFiles(t, s.state); len(left) != 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// Where the clock was set back since, no time stamp tells that an object was not used.
+func TestAgainAfterClockSetBack(t *testing.T) {
+	s := newStory(t, steady, changes)
+	dir := s.checkpoint()
+	report := s.restore(dir, actions{plugin.ActionMake: 2})
+	report.Restored.Second += 1000 // as it was read before the clock was set back
+	s.ran(report)
+	s.restore(dir, actions{plugin.ActionLeave: 2}) // all is as the restore left it
 	do(t, s, takeOne(steady.ID))
 	s.conflicts(plugin.RemedyAgain, dir, "queue 1 (key 0x11): was used since ")
 }

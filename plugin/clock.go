@@ -31,10 +31,12 @@ func newClock() (*clock, error) {
 
 func (c *clock) close() { unix.Close(c.timer) }
 
-// second returns the current second as the kernel stamps it on queues:
-// ktime_get_real_seconds. The coarse clock is read by the system call, because
-// the vDSO's copy may lag behind it.
-func (c *clock) second() (int64, error) {
+// second returns the current second as the kernel stamps it on queues.
+func (c *clock) second() (int64, error) { return stampSecond() }
+
+// stampSecond reads ktime_get_real_seconds. The coarse clock is read by the system call,
+// because the vDSO's copy may lag behind it.
+func stampSecond() (int64, error) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
 		return 0, fmt.Errorf("read the clock: %w", err)

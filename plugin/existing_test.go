@@ -33,6 +33,7 @@ func TestExisting(t *testing.T) {
 		{"equal", wanted, nil, plugin.ActionKeep, "", ""},
 		{"sent to", fresh, sendOne(4, "x"), "", "exists and differs in qbytes", plugin.RemedyExisting},
 		{"used up", aQueue(4, 0x44, "x"), takeOne(4), "", "exists and differs in qbytes", plugin.RemedyExisting},
+		{"other qbytes", fresh, changeQBytes(4, 12000), "", "exists and differs in qbytes", plugin.RemedyExisting},
 		{"another mode", withMode(fresh, 0o660), nil, "", "exists and differs in mode", plugin.RemedyPolicy},
 		{"another id", aQueue(5, 0x44), nil, "", "its id or key is taken by queue 5 (key 0x44)", plugin.RemedyPolicy},
 		{"another key", aQueue(4, 0x45), nil, "", "its id or key is taken by queue 4 (key 0x45)", plugin.RemedyPolicy},
@@ -134,5 +135,16 @@ func TestManyConflicts(t *testing.T) {
 	wantFailure(t, err, "queue 0 (key 0x100): exists and differs in messages", "queue 9 (key 0x109): ", "and 2 more conflicts", "nothing was changed")
 	if err != nil && strings.Contains(err.Error(), "queue 10 ") {
 		t.Errorf("%v: more than ten are named", err)
+	}
+}
+
+// changeQBytes makes a queue one that somebody has set up.
+func changeQBytes(id int32, qbytes uint64) func(kernel.Kernel) error {
+	return func(k kernel.Kernel) error {
+		q, err := k.Stat(id)
+		if err != nil {
+			return err
+		}
+		return k.Set(id, kernel.Attr{UID: q.UID, GID: q.GID, Mode: q.Mode, QBytes: qbytes})
 	}
 }

@@ -74,8 +74,9 @@ func (m *meddler) Load(context.Context, *images.Set, *nsenter.Owner) (kind.Image
 
 type meddlerImage struct{ m *meddler }
 
-func (i *meddlerImage) Size() kind.Size { return kind.Size{} }
-func (i *meddlerImage) Close() error    { return nil }
+func (i *meddlerImage) Size() kind.Size   { return kind.Size{} }
+func (i *meddlerImage) Close() error      { return nil }
+func (i *meddlerImage) Needs() kind.Needs { return nil }
 
 func (i *meddlerImage) Objects() []kept.Object { return nil }
 

@@ -57,6 +57,7 @@ type Restored struct {
 	From     images.Source       // that was checkpointed, as the JSON file claims
 	Boottime int64               // of the checkpoint; 0 if the JSON file does not tell it
 	Second   int64               // in which it was complete, as the kernel stamps objects
+	Uptime   int64               // CLOCK_BOOTTIME in ns at that moment
 	Absent   map[string][]string // the image's objects that are not there, by their kind
 }
 
@@ -76,7 +77,7 @@ func noteRan(ctx context.Context, dir *state.Dir, r Restored) error {
 	if r.Boottime <= 0 || r.Target.BootID == "" || r.From.BootID == "" {
 		return fmt.Errorf("note that the container ran: without a time or a namespace: %w", unix.EINVAL)
 	}
-	ran := record.Ran{Boottime: r.Boottime, Second: r.Second, Absent: r.Absent}
+	ran := record.Ran{Boottime: r.Boottime, Second: r.Second, Uptime: r.Uptime, Absent: r.Absent}
 	if err := record.NoteRan(ctx, dir, identity(r.Target), identity(r.From), ran); err != nil {
 		return fmt.Errorf("note that the container ran: %w", err)
 	}
@@ -88,13 +89,17 @@ func (r *restore) restored() (*Restored, error) {
 	if r.past == nil {
 		return nil, nil
 	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
-		return nil, fmt.Errorf("read the clock: %w", err)
+	second, err := stampSecond()
+	if err != nil {
+		return nil, err
+	}
+	uptime, err := boottime()
+	if err != nil {
+		return nil, err
 	}
 	done := &Restored{
 		Target: r.source, From: sourceFrom(r.past.from), Boottime: r.past.now.Boottime,
-		Second: int64(now.Sec), Absent: map[string][]string{},
+		Second: second, Uptime: uptime, Absent: map[string][]string{},
 	}
 	for i, plan := range r.plans {
 		if absent := plan.Absent(); len(absent) > 0 {

@@ -87,10 +87,11 @@ func (p *past) order(was, now *record.Object) kind.Order {
 
 // rest wants an object not to have been used since the checkpoint was restored.
 func (p *past) rest(name string, now *record.Object) kind.Order {
-	return kind.Order{
-		Do: kind.Rest, Was: p.carried[name][now.Name],
-		Since: p.ran.Second, Absent: slices.Contains(p.ran.Absent[name], now.Name),
+	order := kind.Order{Do: kind.Rest, Was: p.carried[name][now.Name], Absent: slices.Contains(p.ran.Absent[name], now.Name)}
+	if !p.setBack {
+		order.Since = p.ran.Second
 	}
+	return order
 }
 
 // difference is what changed from one checkpoint to a later one.

@@ -38,6 +38,7 @@ type past struct {
 	objects record.Objects  // of it
 	begun   *record.Pending // what an interrupted restore was about
 	ran     *record.Ran     // an earlier restore of this checkpoint, nil for none
+	setBack bool            // the clock was set back since ran, as far as that shows
 	undone  *record.Source  // the source before this run, nil for none
 	keep    bool            // this run goes into the record
 	wrote   bool            // and is in it, as pending
@@ -56,21 +57,52 @@ func (r *restore) recall(ctx context.Context) error {
 	if now.Boottime == 0 {
 		return nil
 	}
+	if err := r.inTime(from, now); err != nil {
+		return r.withoutRecord(err)
+	}
 	p := &past{from: from, now: now, options: &r.opt}
 	if err := p.open(ctx, r); err != nil {
 		return r.withoutRecord(err)
 	}
 	p.judge(identity(r.source))
 	r.past = p
-	return nil
+	if p.ran != nil {
+		p.setBack, err = setBack(p.ran)
+	}
+	return err
+}
+
+// setBack reports whether the clock that stamps objects was set back since a container
+// ran.
+func setBack(ran *record.Ran) (bool, error) {
+	uptime, err := boottime()
+	if err != nil {
+		return false, err
+	}
+	second, err := stampSecond()
+	const slack = 2 // seconds: the two clocks are read one after the other, in parts of a second
+	return second-uptime/1e9 < ran.Second-ran.Uptime/1e9-slack, err
+}
+
+// inTime refuses a checkpoint of this boot that is not taken yet: it would make all
+// others of its source older ones.
+func (r *restore) inTime(from nsenter.Identity, now record.Snapshot) error {
+	if from.BootID != r.source.BootID {
+		return nil
+	}
+	uptime, err := boottime()
+	if err != nil || now.Boottime <= uptime {
+		return err
+	}
+	return fmt.Errorf("%s: boottime_ns %d is in the future", images.ManifestName(r.set.Number), now.Boottime)
 }
 
 // claimed returns what the JSON file says of the source, with a zero Snapshot
 // where it says nothing that can be used.
 func claimed(m *images.Manifest, dir string) (from nsenter.Identity, now record.Snapshot, err error) {
 	const longest = 64 // a boot id is a UUID
-	if m == nil || m.Boottime <= 0 || m.Namespace.BootID == "" {
-		return from, now, nil
+	if m == nil || m.Boottime <= 0 || m.Namespace.BootID == "" || m.Method == methodReplace {
+		return from, now, nil // what a restore has removed is no checkpoint
 	}
 	if len(m.Namespace.BootID) > longest {
 		return from, now, errors.New("the JSON file's boot id is none: what is restored is not recorded")
@@ -185,9 +217,9 @@ func unique(objects []record.Object) []record.Object {
 
 func (p *past) ruleFor(inPlace bool) rule {
 	switch {
-	case p.begun != nil && p.before.Boottime == p.now.Boottime:
+	case p.begun != nil && p.before.Boottime == p.now.Boottime && p.ran == nil:
 		return same // to be completed
-	case p.ran != nil && p.options.Again == AgainRollback:
+	case p.ran != nil && p.options.Again == AgainRollback: // also to complete a rollback: it may not have come to all
 		return rollback
 	case p.ran != nil && p.options.Again != AgainKeep:
 		return again

@@ -3,7 +3,9 @@ package plugin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
@@ -19,6 +21,7 @@ import (
 type prelude struct {
 	done      chan struct{}
 	recovered []string
+	saves     []string // of these, what killed restores have saved
 
 	openState func() (*state.Dir, error)
 	dir       *state.Dir // nil without one, until close
@@ -35,6 +38,28 @@ func (p *prelude) run(ctx context.Context) {
 	defer close(p.done)
 	p.dir, p.dirErr = p.openState()
 	p.recovered = recoverState(ctx, p.dir, p.dirErr)
+	p.saves = recoverSaves(p.dir, p.dirErr)
+	p.recovered = append(p.recovered, p.saves...)
+}
+
+// recoverSaves tells of what killed restores have saved.
+func recoverSaves(dir *state.Dir, err error) []string {
+	if err != nil {
+		return recoverTemporary().Warnings
+	}
+	names, err := dir.Names()
+	if err != nil {
+		return nil // recoverState tells of it
+	}
+	return recoverSaved(dir, names).Warnings
+}
+
+// alsoLeft adds to an error where messages are that an earlier restore has removed.
+func (p *prelude) alsoLeft(err error) error {
+	if len(p.saves) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, strings.Join(p.saves, "; "))
 }
 
 // recoverState puts right what the dead left in the state directory, if there is
@@ -52,8 +77,7 @@ func recoverState(ctx context.Context, dir *state.Dir, err error) []string {
 	}
 	guards := guard.Recover(ctx, dir, names)
 	wardens := warden.Recover(ctx, dir, names)
-	removed := recoverSaved(dir, names)
-	return slices.Concat(guards.Done, guards.Warnings, wardens.Done, wardens.Warnings, removed.Warnings)
+	return slices.Concat(guards.Done, guards.Warnings, wardens.Done, wardens.Warnings)
 }
 
 // state returns the state directory.

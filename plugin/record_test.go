@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -302,4 +303,21 @@ func TestHostileClaims(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A checkpoint of this boot that is not taken yet would make all others of its source
+// older ones, of which nothing is made.
+func TestCheckpointOfTheFuture(t *testing.T) {
+	s := newStory(t, steady)
+	dir := s.checkpoint()
+	path := filepath.Join(dir, images.ManifestName(1))
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	future := regexp.MustCompile(`"boottime_ns": \d+`).ReplaceAll(text, []byte(`"boottime_ns": 9000000000000000000`))
+	writeFile(t, path, string(future))
+	s.refused(dir, "ipc-cr-1.json: boottime_ns 9000000000000000000 is in the future")
+	writeFile(t, path, string(text))
+	s.restore(dir, actions{plugin.ActionMake: 1})
 }

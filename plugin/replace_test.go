@@ -109,7 +109,7 @@ func TestReplacingIsKilled(t *testing.T) {
 	dir := s.checkpoint()
 	setLimits(t, s.target, sysctls{10000, 40000, 32000})
 	fill(t, s.target, inTheWay...)
-	p := nstest.Start(t, s.target, replaceKilledProgram, s.state, dir)
+	p := nstest.Start(t, s.target, replaceKilledProgram, s.state, dir, "making")
 	if err := p.Wait(); err == nil {
 		t.Fatal("it was not killed")
 	}
@@ -125,9 +125,15 @@ func TestReplacingIsKilled(t *testing.T) {
 	report, err := plugin.Restore(t.Context(), plugin.RestoreOptions{
 		Kinds: kinds, Namespace: other, Dir: saved(t), Number: images.Auto, DryRun: true,
 	}.WithState(s.state, nil))
-	if err != nil || !strings.Contains(strings.Join(report.Warnings, "\n"), "was killed when it had removed objects") || !strings.Contains(strings.Join(report.Warnings, "\n"), left[0]) {
+	if err != nil || !strings.Contains(strings.Join(report.Warnings, "\n"), "was killed while it put objects in the place of others") || !strings.Contains(strings.Join(report.Warnings, "\n"), left[0]) {
 		t.Errorf("%+v, %v: want a warning that names %s", report, err, left[0])
 	}
+	// Where it was removed from it is not "still there", whatever is closed in its place.
+	_, err = s.try(left[0])
+	wantFailure(t, err, "its id or key is taken by ")
+	// Whatever fails then says where it is.
+	_, err = s.try(saved(t, aQueue(1, 0x11, "something else")), func(o *plugin.RestoreOptions) { o.Record = plugin.RecordOptional })
+	wantFailure(t, err, "nothing was changed", "which are saved in "+left[0])
 	if err := replacing(t, s.target, dir, s.state, kinds); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +149,7 @@ func TestReplacingIsKilledThenFails(t *testing.T) {
 	dir := s.checkpoint()
 	setLimits(t, s.target, sysctls{10000, 40000, 32000})
 	fill(t, s.target, inTheWay...)
-	nstest.Start(t, s.target, replaceKilledProgram, s.state, dir).Wait()
+	nstest.Start(t, s.target, replaceKilledProgram, s.state, dir, "making").Wait()
 	m := &meddler{making: func(kernel.Kernel) error { return unix.EIO }}
 	wantFailure(t, replacing(t, s.target, dir, s.state, m.kinds()), unix.EIO.Error())
 	wantQueues(t, s.target, inTheWay...)
@@ -169,12 +175,36 @@ func TestReplacingAgain(t *testing.T) {
 	}
 }
 
-// replaceKilledProgram STATE DIR is killed when it has made all queues in the place
-// of others.
+// What was used after a run was killed that had saved it, and not removed it yet, is
+// put back as it was then.
+func TestReplacingIsKilledEarlyThenFails(t *testing.T) {
+	s := newStory(t, wantedInstead...)
+	dir := s.checkpoint()
+	setLimits(t, s.target, sysctls{10000, 40000, 32000})
+	fill(t, s.target, inTheWay...)
+	nstest.Start(t, s.target, replaceKilledProgram, s.state, dir, "beginning").Wait()
+	if left := savedFiles(t, s.state); len(left) != 1 {
+		t.Fatalf("saved: %q, want a directory", left)
+	}
+	do(t, s, takeOne(1), sendOne(7, "late"))
+	m := &meddler{making: func(kernel.Kernel) error { return unix.EIO }}
+	wantFailure(t, replacing(t, s.target, dir, s.state, m.kinds()), unix.EIO.Error())
+	first, second := inTheWay[0], inTheWay[1]
+	first.Messages = first.Messages[1:]
+	second.Messages = append(slices.Clone(second.Messages), message{9, "late"})
+	wantQueues(t, s.target, first, second, inTheWay[2])
+}
+
+// replaceKilledProgram STATE DIR STEP is killed at a step: before it has removed
+// anything, or when it has made all queues in the place of others.
 var replaceKilledProgram = nstest.Program("plugin.replacekilled", func(args []string) {
 	ns, err := nsenter.Current()
 	mustBe(err, nil)
-	m := &meddler{making: func(kernel.Kernel) error { return unix.Kill(unix.Getpid(), unix.SIGKILL) }}
+	kill := func(kernel.Kernel) error { return unix.Kill(unix.Getpid(), unix.SIGKILL) }
+	m := &meddler{making: kill}
+	if args[2] == "beginning" {
+		m = &meddler{beginning: kill}
+	}
 	opt := plugin.RestoreOptions{Kinds: m.kinds(), Namespace: ns, Dir: args[1], Number: images.Auto, OnConflict: plugin.Replace}
 	_, err = plugin.Restore(context.Background(), opt.WithState(args[0], nil))
 	mustBe(err, nil)

@@ -130,6 +130,9 @@ func (r *restore) inside(ctx context.Context, k kernel.Kernel) error {
 	if err := r.plan(ctx, k, clock); err != nil || r.opt.DryRun {
 		return err
 	}
+	if err := r.openSaves(ctx, lockWait); err != nil {
+		return err
+	}
 	if r.stops() {
 		if err := r.freeze(ctx); err != nil {
 			return err

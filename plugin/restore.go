@@ -111,17 +111,17 @@ func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 		err = closeErr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, err)
+		return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, p.alsoLeft(err))
 	}
 	took := time.Since(began)
 	report := r.report()
 	report.Duration = took
+	report.Warnings = append(p.recovered, report.Warnings...)
 	if !opt.DryRun {
-		if report.Restored, err = r.restored(); err != nil {
-			return nil, fmt.Errorf("restore %s into %s: %w", opt.Dir, opt.Namespace, err)
+		if report.Restored, err = r.restored(); err != nil { // which undoes nothing
+			report.Warnings = append(report.Warnings, err.Error())
 		}
 	}
-	report.Warnings = append(p.recovered, report.Warnings...)
 	return report, nil
 }
 
@@ -176,6 +176,9 @@ func (r *restore) report() *RestoreReport {
 			report.Image = append(report.Image, Kept{Kind: kind.Name(), Size: size})
 		}
 	}
+	if n := r.missing(); n > 0 {
+		report.Warnings = append(report.Warnings, fmt.Sprintf("%d objects of the image are not there, and are not made: %s", n, report.Recorded))
+	}
 	for _, step := range report.Steps {
 		report.Actions[step.Action]++
 		if done := instead[step.Action]; done != "" {
@@ -186,4 +189,16 @@ func (r *restore) report() *RestoreReport {
 		}
 	}
 	return report
+}
+
+// missing counts the image's objects that are not there and that a later checkpoint
+// keeps from being made.
+func (r *restore) missing() (n int) {
+	if r.past == nil || r.past.rule != older {
+		return 0
+	}
+	for _, plan := range r.plans {
+		n += len(plan.Absent())
+	}
+	return n
 }

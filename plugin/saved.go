@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -26,32 +27,66 @@ const methodReplace = "replace"
 
 // saved is such a directory. A nil saved is none.
 type saved struct {
-	dir     *images.Dir
-	lock    *state.Lock // nil without a state directory
-	number  uint32      // of the images of this run
-	numbers []uint32    // of all that are this restore's: a killed one's, and of this run
+	dir    *images.Dir
+	lock   *state.Lock // nil without a state directory
+	older  []uint32    // numbers of the images that killed runs of this restore left, ascending
+	number uint32      // of this run's
+	closed bool
+}
+
+// openSaves opens the directory where something is going to be removed, or was by a
+// killed run that this one completes. It waits for others that look at what was left.
+func (r *restore) openSaves(ctx context.Context, wait time.Duration) (err error) {
+	completes := r.past != nil && r.past.begun != nil && r.past.begun.Snapshot.Boottime == r.past.now.Boottime
+	if r.saved != nil || !r.removes() && !completes {
+		return nil
+	}
+	if r.saved, err = r.openSaved(ctx, completes, wait); err != nil {
+		return fmt.Errorf("save what is to be replaced, nothing was changed: %w", err)
+	}
+	return nil
 }
 
 // save saves what is going to be removed. It changes nothing.
-func (r *restore) save(ctx context.Context, k kernel.Kernel) (err error) {
-	completes := r.past != nil && r.past.begun != nil && r.past.begun.Snapshot.Boottime == r.past.now.Boottime
-	if !r.removes() && !completes {
+func (r *restore) save(ctx context.Context, k kernel.Kernel) error {
+	if err := r.openSaves(ctx, 0); err != nil || !r.removes() {
+		return err
+	}
+	for {
+		err := r.saveInto(ctx, k, r.saved.dir.Stage(r.saved.number, os.Geteuid(), os.Getegid()))
+		if errors.Is(err, kind.ErrWalk) {
+			if err := r.copying.distrust(err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err == nil {
+			err = r.mayPutBack(ctx, k)
+		}
+		if err != nil {
+			return fmt.Errorf("save what is to be replaced, nothing was changed: %w", err)
+		}
 		return nil
 	}
-	if r.saved, err = r.openSaved(completes, r.removes()); err != nil {
-		return fmt.Errorf("save what is to be replaced, nothing was changed: %w", err)
+}
+
+// mayPutBack reports, by its error, whether the limits would allow to make again what
+// was saved. Only in the host's namespace they are what they are.
+func (r *restore) mayPutBack(ctx context.Context, k kernel.Kernel) error {
+	if !r.host {
+		return nil
 	}
-	for r.removes() {
-		err := r.saveInto(ctx, k, r.saved.dir.Stage(r.saved.number, os.Geteuid(), os.Getegid()))
-		if !errors.Is(err, kind.ErrWalk) {
-			if err != nil {
-				err = fmt.Errorf("save what is to be replaced, nothing was changed: %w", err)
+	err := r.eachSaved(ctx, r.saved.number, func(_ string, image kind.Image) error {
+		needs := image.Needs()
+		for _, name := range slices.Sorted(maps.Keys(needs)) {
+			if err := r.Limits.May(k, name, needs[name]); err != nil {
+				return err
 			}
-			return err
 		}
-		if err := r.copying.distrust(err); err != nil {
-			return err
-		}
+		return nil
+	})
+	if err != nil {
+		return errors.Join(err, r.saved.dir.RemoveSet(r.saved.number))
 	}
 	return nil
 }
@@ -120,25 +155,31 @@ func (r *restore) saveInto(ctx context.Context, k kernel.Kernel, stage *images.S
 	return stage.Commit()
 }
 
-// putBack makes again what was removed, whatever ended the restore.
+// putBack makes again what was removed, whatever ended the restore: the latest first,
+// because what is there then is not what an earlier run saved. Nothing that is saved
+// is forgotten before it is there again.
 func (r *restore) putBack(ctx context.Context, k kernel.Kernel) error {
 	if r.saved == nil {
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx)
-	var err error
-	for _, n := range r.saved.numbers {
-		err = errors.Join(err, r.putBackNumber(ctx, k, n))
+	for _, n := range slices.Backward(append(slices.Clone(r.saved.older), r.saved.number)) {
+		names, err := r.saved.dir.Holds(n)
+		if err == nil && len(names) == 0 {
+			continue // nothing was to be removed
+		}
+		if err == nil {
+			err = r.eachSaved(ctx, n, func(name string, image kind.Image) error { return r.makeAgain(ctx, k, name, image) })
+		}
+		if err != nil {
+			return fmt.Errorf("what was removed is not all there again: %w: it is saved in %s (restore it from there, then remove the directory)", err, r.saved.dir.Path())
+		}
 	}
-	if err == nil {
-		return r.saved.remove()
-	}
-	path := r.saved.dir.Path()
-	return fmt.Errorf("what was removed is not all there again: %w: it is saved in %s (restore it from there, then remove the directory)", err, path)
+	return r.saved.remove()
 }
 
-// putBackNumber makes what one run has removed.
-func (r *restore) putBackNumber(ctx context.Context, k kernel.Kernel, number uint32) (err error) {
+// eachSaved calls a function for what one run has saved, kind by kind.
+func (r *restore) eachSaved(ctx context.Context, number uint32, do func(name string, image kind.Image) error) error {
 	set, err := r.saved.dir.Set(int64(number))
 	if err != nil {
 		return err
@@ -149,7 +190,7 @@ func (r *restore) putBackNumber(ctx context.Context, k kernel.Kernel, number uin
 			return err
 		}
 		if err = set.Ready(); err == nil {
-			err = r.makeAgain(ctx, k, of.Name(), image)
+			err = do(of.Name(), image)
 		}
 		if err := errors.Join(err, image.Close()); err != nil {
 			return err
@@ -190,7 +231,7 @@ func (s *saved) remove() error {
 		return nil
 	}
 	var errs []error
-	for _, n := range s.numbers {
+	for _, n := range append(slices.Clone(s.older), s.number) {
 		errs = append(errs, s.dir.RemoveSet(n))
 	}
 	return errors.Join(errs...)
@@ -198,9 +239,10 @@ func (s *saved) remove() error {
 
 // close closes the directory, and removes it if nothing is in it.
 func (s *saved) close() error {
-	if s == nil {
+	if s == nil || s.closed {
 		return nil
 	}
+	s.closed = true
 	err := s.dir.Close()
 	if rmdir := unix.Rmdir(s.dir.Path()); rmdir != nil && !errors.Is(rmdir, unix.ENOTEMPTY) {
 		err = errors.Join(err, fmt.Errorf("remove %s: %w", s.dir.Path(), rmdir))

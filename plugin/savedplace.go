@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
@@ -28,23 +31,23 @@ func (r *restore) savedName() string {
 }
 
 // openSaved opens the directory: with what a killed run of this restore left there
-// if it completes that one, and for a run that removes something with a number that
-// is free. It is in the state directory, or among the temporary files where there
-// is none. nil where there is nothing to open.
-func (r *restore) openSaved(completes, removes bool) (*saved, error) {
+// if it completes that one, and with a number for this run that is free. It is in the
+// state directory, or among the temporary files where there is none. nil where there
+// is nothing to open.
+func (r *restore) openSaved(ctx context.Context, completes bool, wait time.Duration) (*saved, error) {
 	dir := r.prelude.locks()
 	if dir == nil {
-		return r.openTemporary(removes)
+		return r.openTemporary()
 	}
 	path := dir.Join(r.savedName())
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && !removes {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) && !r.removes() {
 		return nil, nil
 	}
-	lock, err := dir.TryLock(r.savedName(), false)
+	lock, err := dir.AwaitLock(ctx, r.savedName(), "what was removed from "+r.ns.String()+" before", wait)
 	if err != nil {
-		return nil, fmt.Errorf("another restore into %s is under way: %w", r.ns, err)
+		return nil, err
 	}
-	s, err := openSaved(path, completes, removes)
+	s, err := openSaved(path, completes)
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())
 	}
@@ -64,18 +67,21 @@ func (r *restore) savedParent() string {
 	return os.TempDir()
 }
 
-func (r *restore) openTemporary(removes bool) (*saved, error) {
-	if !removes {
+// temporaryPattern is that of os.MkdirTemp.
+const temporaryPattern = "ipc-cr-" + savedPrefix + "*"
+
+func (r *restore) openTemporary() (*saved, error) {
+	if !r.removes() {
 		return nil, nil
 	}
-	path, err := os.MkdirTemp("", "ipc-cr-"+savedPrefix)
+	path, err := os.MkdirTemp("", temporaryPattern)
 	if err != nil {
 		return nil, err
 	}
-	return openSaved(path, false, true)
+	return openSaved(path, false)
 }
 
-func openSaved(path string, completes, removes bool) (*saved, error) {
+func openSaved(path string, completes bool) (*saved, error) {
 	dir, err := images.MakeDir(path)
 	if err != nil {
 		return nil, err
@@ -90,22 +96,19 @@ func openSaved(path string, completes, removes bool) (*saved, error) {
 		s.number = numbers[len(numbers)-1] + 1
 	}
 	if completes {
-		s.numbers = numbers
-	}
-	if removes {
-		s.numbers = append(s.numbers, s.number)
+		s.older = numbers
 	}
 	return s, nil
 }
 
 // recoverSaved tells of what killed restores have removed, and removes what is of
-// namespaces that are gone.
+// namespaces that are gone. It shares the lock with others that look.
 func recoverSaved(dir *state.Dir, names []string) (r state.Recovery) {
 	for _, name := range names {
 		if !strings.HasPrefix(name, savedPrefix) || strings.HasSuffix(name, state.LockSuffix) {
 			continue
 		}
-		lock, err := dir.TryLock(name, false)
+		lock, err := dir.TryLock(name, true)
 		if errors.Is(err, state.ErrBusy) {
 			continue // a restore is under way
 		}
@@ -117,7 +120,29 @@ func recoverSaved(dir *state.Dir, names []string) (r state.Recovery) {
 	return r
 }
 
-// leftSaved is an error that tells of a directory with what a killed restore has
+// recoverTemporary is recoverSaved where there is no state directory.
+func recoverTemporary() (r state.Recovery) {
+	paths, _ := filepath.Glob(filepath.Join(os.TempDir(), temporaryPattern))
+	for _, path := range paths {
+		info, err := os.Lstat(path)
+		if err != nil || !info.IsDir() || info.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
+			continue // another user's
+		}
+		dir, err := images.OpenDir(path)
+		if err != nil {
+			continue
+		}
+		if err = dir.Lock(); err == nil {
+			err = leftSaved(path)
+		} else {
+			err = nil // a restore is under way
+		}
+		r.Warn(errors.Join(err, dir.Close()))
+	}
+	return r
+}
+
+// leftSaved is an error that tells of a directory with what a killed restore may have
 // removed.
 func leftSaved(path string) error {
 	source, err := savedOf(path)
@@ -134,7 +159,8 @@ func leftSaved(path string) error {
 	if err == nil {
 		defer ns.Close()
 	}
-	return fmt.Errorf("a restore into ipc:[%d] was killed when it had removed objects to make others: run it again, or restore from %s what it removed and then remove that directory", source.Inode, path)
+	return fmt.Errorf("a restore into %s was killed while it put objects in the place of others, which are saved in %s: run it again, or restore from there; remove the directory when all is there that you want",
+		nsenter.Name(source.Inode, false), path)
 }
 
 func savedOf(path string) (images.Source, error) {

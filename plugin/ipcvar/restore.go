@@ -88,6 +88,9 @@ func (p *plan) Absent() []string { return nil }
 // Needs implements kind.Plan.
 func (p *plan) Needs() kind.Needs { return nil }
 
+// Needs implements kind.Image.
+func (img *image) Needs() kind.Needs { return nil }
+
 // Strangers implements kind.Plan.
 func (p *plan) Strangers() int { return 0 }
 

@@ -216,7 +216,7 @@ func (s *step) decide(c *comparer, known *lookup, w *kind.Wanted, obstacles []ke
 	case verdict == leftover:
 		s.action, s.remove = kind.Remake, slices.Clone(obstacles)
 		return obstacles, nil
-	case w.Fill && s.adoptable(same) && unused(same):
+	case w.Fill && s.adoptable(same) && c.unused(same, s.record):
 		s.action, s.reason, s.remove = kind.Filled, "was made already, and nobody has used it", slices.Clone(obstacles)
 		return nil, nil
 	case w.Policy == kind.Adopt && s.adoptable(same):
@@ -231,9 +231,17 @@ func (s *step) decide(c *comparer, known *lookup, w *kind.Wanted, obstacles []ke
 	return nil, nil
 }
 
-// unused: nothing was ever sent to it or received from it.
-func unused(q *kernel.Queue) bool {
-	return q.QNum == 0 && q.STime == 0 && q.RTime == 0 && q.LSPID == 0 && q.LRPID == 0
+// unused reports whether a queue is as it was made: nothing was ever sent to it or
+// received from it, and its qbytes are those of a new one, or already the image's.
+func (c *comparer) unused(q *kernel.Queue, r *record) bool {
+	if q.QNum > 0 || q.STime != 0 || q.RTime != 0 || q.LSPID != 0 || q.LRPID != 0 {
+		return false
+	}
+	if q.QBytes == uint64(r.QBytes) {
+		return true
+	}
+	fresh, err := c.k.Sysctl(msgmnb)
+	return err == nil && len(fresh) == 1 && int64(q.QBytes) == fresh[0]
 }
 
 // adoptable: private queues have the ids 0, 1, 2 in every namespace, so that an
@@ -278,20 +286,39 @@ func (p *plan) Strangers() int { return p.strangers }
 // qbytes, and must hold its messages as well as its final qbytes: IPC_SET above
 // msgmnb needs CAP_SYS_RESOURCE.
 func (p *plan) Needs() kind.Needs {
-	var longest, fullest, made int64
+	var needs kind.Needs
+	made := int64(0)
 	for i := range p.steps {
 		s := &p.steps[i]
 		if !s.makes() {
 			continue
 		}
+		if needs == nil {
+			needs = kind.Needs{}
+		}
 		made++
-		longest = max(longest, int64(s.longest))
-		fullest = max(fullest, int64(s.QBytes), s.bytes, int64(s.QNum))
+		needs.Merge(s.needs())
+		for _, q := range s.doomed() {
+			needs.Merge(kind.Needs{msgmnb: max(int64(q.QBytes), int64(q.CBytes), int64(q.QNum))})
+		}
 	}
-	if made == 0 {
-		return nil
+	if made > 0 {
+		needs[msgmni] = int64(p.live-p.removed) + made
 	}
-	return kind.Needs{msgmax: longest, msgmnb: fullest, msgmni: int64(p.live-p.removed) + made}
+	return needs
+}
+
+// Needs implements kind.Image.
+func (img *image) Needs() kind.Needs {
+	needs := kind.Needs{}
+	for i := range img.records {
+		needs.Merge(img.records[i].needs())
+	}
+	return needs
+}
+
+func (r *record) needs() kind.Needs {
+	return kind.Needs{msgmax: int64(r.longest), msgmnb: max(int64(r.QBytes), r.bytes, int64(r.QNum))}
 }
 
 // Begin implements kind.Plan: there is nothing to begin.

@@ -85,6 +85,8 @@ type Image interface {
 	// Objects tells what the record keeps of the image's objects, in the image's
 	// order, without Left. A kind with nothing to record has none.
 	Objects() []record.Object
+	// Needs is what making all of its objects needs.
+	Needs() Needs
 	// Plan compares the image with the live namespace and decides, object by
 	// object, what is to be done. It changes nothing.
 	Plan(ctx context.Context, t *Target, k kernel.Kernel, w Wanted) (Plan, error)
@@ -130,7 +132,8 @@ type Plan interface {
 	// Absent returns the names of the image's objects, as in Objects, that are not in
 	// the namespace and that Make does not make.
 	Absent() []string
-	// Needs is what Make will need of the namespace's limits.
+	// Needs is what Make will need of the namespace's limits, and what making again
+	// what it removes would, as far as that is known before Save.
 	Needs() Needs
 	// Strangers counts the objects in the namespace that are neither leftovers
 	// nor equal to the image's.

@@ -47,8 +47,8 @@ type Order struct {
 	Do     Do
 	Reason string         // of Stay, and of Hold: of the checkpoint
 	Was    *record.Object // what the last restore left; for Update and Rest
-	// Of Rest: a second, as the kernel stamps objects, and whether the object was
-	// there then.
+	// Of Rest: a second, as the kernel stamps objects, 0 if none of its stamps prove
+	// anything, and whether the object was missing then.
 	Since  int64
 	Absent bool
 	// Begun is what an interrupted restore was making there, nil for nothing. Its

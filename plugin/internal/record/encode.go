@@ -24,7 +24,7 @@ const maxTasks = 256
 //	["7 0x77",3405691582,[7,119,384,0,0,0,0,16384,2],[1764000000,1764000001,4711]],
 //	["8 0x78",0,[8,120,384,0,0,0,0,16384,0]]]},
 //	"ran":[
-//	{"boottime_ns":1,"second":1764000002,"absent":{"msgq":["8 0x78"]}}],
+//	{"boottime_ns":1,"second":1764000002,"uptime_ns":77,"absent":{"msgq":["8 0x78"]}}],
 //	"pending":{"restored":{...},"sealing":false,"makes":{...},"leaves":{...}}}]}
 //
 // It is written and read by hand because there can be very many objects. What is
@@ -148,7 +148,7 @@ func (e *encoder) source(s *Source) *encoder {
 }
 
 func (e *encoder) ran(r *Ran) *encoder {
-	e.text(`{"boottime_ns":`).integer(r.Boottime).text(`,"second":`).integer(r.Second).text(`,"absent":{`)
+	e.text(`{"boottime_ns":`).integer(r.Boottime).text(`,"second":`).integer(r.Second).text(`,"uptime_ns":`).integer(r.Uptime).text(`,"absent":{`)
 	for i, kind := range sortedKeys(r.Absent) {
 		e.comma(i).quote(kind).text(":[")
 		for i, name := range r.Absent[kind] {

@@ -214,6 +214,8 @@ func (p *parser) ran() (r Ran) {
 	r.Boottime = p.integer()
 	p.want(`,"second":`)
 	r.Second = p.integer()
+	p.want(`,"uptime_ns":`)
+	r.Uptime = p.integer()
 	p.want(`,"absent":{`)
 	for first := true; !p.failed && !p.has("}"); first = false {
 		if !first {

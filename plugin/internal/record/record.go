@@ -59,6 +59,7 @@ type Source struct {
 type Ran struct {
 	Boottime int64               // of the checkpoint
 	Second   int64               // before it ran, as the kernel stamps objects
+	Uptime   int64               // CLOCK_BOOTTIME in ns at that moment
 	Absent   map[string][]string // names of objects that were not there, by their kind
 }
 

@@ -40,7 +40,7 @@ func sample() *Record {
 			{Namespace: nsenter.Identity{BootID: "b00t", Inode: 8, Tasks: []nsenter.Task{{PID: 1, Start: 2}, {PID: 3, Start: 4}}}, Objects: Objects{},
 				Pending: &Pending{Snapshot: snapshot, Sealing: true, Makes: objects, Leaves: Objects{"msgq": {}}}},
 			{Namespace: nsenter.Identity{BootID: "x", ID: 9}, Snapshot: snapshot, Objects: objects,
-				Ran: []Ran{{Boottime: 5, Second: 6}, {Boottime: 12345678901, Second: 7, Absent: map[string][]string{"msgq": {"7 0x77", "x\ny"}, "sem": {}}}}},
+				Ran: []Ran{{Boottime: 5, Second: 6}, {Boottime: 12345678901, Second: 7, Uptime: 8, Absent: map[string][]string{"msgq": {"7 0x77", "x\ny"}, "sem": {}}}}},
 		},
 	}
 }
