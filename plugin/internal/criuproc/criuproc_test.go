@@ -238,6 +238,37 @@ func TestOtherMountNamespace(t *testing.T) {
 	}
 }
 
+// So is one in a directory that it takes for the root (chroot(2)), of which its mounts
+// do not tell.
+func TestOtherRoot(t *testing.T) {
+	nstest.Require(t, "root")
+	criu, s, root := copyOf(t, "perl", name), script(t), t.TempDir()
+	for _, same := range []bool{false, true} {
+		if same { // another name of the same directory
+			below := filepath.Join(root, filepath.Dir(s.Path))
+			if err := os.MkdirAll(below, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount(filepath.Dir(s.Path), below, "", unix.MS_BIND, ""); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(below, unix.MNT_DETACH) })
+		}
+		cmd := exec.Command(criu, "-e", `chroot($ARGV[0]) or die; $| = 1; print "ready\n"; sleep 900`, root)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid := start(t, cmd)
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		if p, is := found(t, s, pid); is != same {
+			t.Errorf("the same script %t: %+v, %t", same, p, is)
+		}
+	}
+}
+
 // What package infront has noted is a criu, even while it is a shell.
 func TestNoted(t *testing.T) {
 	nstest.Require(t, "userns")

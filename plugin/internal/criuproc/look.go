@@ -34,6 +34,8 @@ type looker struct {
 	place  place  // where the script's path leads here
 	known  bool   // that place
 	userNS string // the caller's user namespace
+	mntNS  string // and its mount namespace,
+	mounts string // with these mounts (proc_pid_mountinfo(5))
 }
 
 func newLooker(script Script) (*looker, error) {
@@ -41,12 +43,19 @@ func newLooker(script Script) (*looker, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &looker{proc: "/proc", binary: filepath.Base(script.Binary), script: script.Path, userNS: userNS}
+	mntNS, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return nil, err
+	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	l.place, l.known = placeOf(string(mounts), script.Path)
+	l := &looker{
+		proc: "/proc", binary: filepath.Base(script.Binary), script: script.Path,
+		userNS: userNS, mntNS: mntNS, mounts: string(mounts),
+	}
+	l.place, l.known = placeOf(l.mounts, script.Path)
 	return l, nil
 }
 
@@ -135,12 +144,27 @@ func (l *looker) maps(pid int) bool {
 // reaches reports whether the script's path leads a process to the same file as
 // the caller; if that cannot be found out, it may.
 func (l *looker) reaches(pid int) bool {
+	if below, ok := l.chrootOf(pid); ok {
+		theirs, known := placeOf(l.mounts, filepath.Join(below, l.script))
+		return !l.known || !known || theirs == l.place
+	}
 	mounts, err := os.ReadFile(l.file(pid, "mountinfo"))
 	if err != nil || !l.known {
 		return true
 	}
 	theirs, known := placeOf(string(mounts), l.script)
 	return !known || theirs == l.place
+}
+
+// chrootOf returns the root directory of a process that has another than the caller
+// in the same mount namespace, of which its mountinfo does not tell (chroot(2)).
+func (l *looker) chrootOf(pid int) (root string, ok bool) {
+	mntNS, err := os.Readlink(l.file(pid, "ns/mnt"))
+	if err != nil || mntNS != l.mntNS {
+		return "", false
+	}
+	root, err = os.Readlink(l.file(pid, "root"))
+	return root, err == nil && root != "/"
 }
 
 // commandOf is the command line in one line, from criu's own name on where that
