@@ -272,6 +272,39 @@ func TestAppendRefusesPlantedFiles(t *testing.T) {
 	}
 }
 
+// A directory without room for another file says so beforehand, and only then.
+func TestMayWrite(t *testing.T) {
+	nstest.Require(t, "root")
+	path := t.TempDir()
+	if err := unix.Mount("tmpfs", path, "tmpfs", 0, "size=16k,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
+	dir, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if err := dir.MayWrite(); err != nil {
+		t.Error(err)
+	}
+	for err = nil; err == nil; {
+		err = dir.Append("log", make([]byte, 4096), 1<<20)
+	}
+	if err := dir.MayWrite(); !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v, want ENOSPC and %s", err, path)
+	}
+	if names, err := dir.Names(); err != nil || len(names) != 1 {
+		t.Errorf("left %q, %v", names, err)
+	}
+	if err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_RDONLY, "size=16k"); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.MayWrite(); !errors.Is(err, unix.EROFS) {
+		t.Errorf("%v, want EROFS", err)
+	}
+}
+
 // A file system that is full in the middle of a record is an error.
 func TestAppendToAFullFileSystem(t *testing.T) {
 	nstest.Require(t, "root")

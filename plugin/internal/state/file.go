@@ -103,6 +103,25 @@ func (d *Dir) Read(name string) ([]byte, error) { return d.read(name, MaxFile) }
 // ReadLarge is Read with MaxLarge as the limit.
 func (d *Dir) ReadLarge(name string) ([]byte, error) { return d.read(name, MaxLarge) }
 
+// MayWrite reports, by its error, whether there is room for another file: ENOSPC or
+// EDQUOT if the file system is full, EROFS if it cannot be written. It leaves nothing
+// behind.
+func (d *Dir) MayWrite() error {
+	fd, err := unix.Openat(d.fd, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
+		return nil // a file system that cannot tell
+	}
+	if err != nil {
+		return fmt.Errorf("create a file in %s: %w", d.path, err)
+	}
+	file := os.NewFile(uintptr(fd), d.path)
+	_, err = file.Write(make([]byte, 4096))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("create a file in %s: %w", d.path, err)
+	}
+	return nil
+}
+
 func (d *Dir) read(name string, limit int) ([]byte, error) {
 	file, err := d.open(name)
 	if err != nil {

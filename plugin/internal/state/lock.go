@@ -65,7 +65,11 @@ func (d *Dir) AwaitLock(ctx context.Context, name, what string, wait time.Durati
 var errReplaced = errors.New("the lock's file was removed meanwhile")
 
 func (d *Dir) tryLock(name string, shared bool) (*Lock, error) {
-	fd, err := unix.Openat(d.fd, name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0o600)
+	return d.lockFile(name, unix.O_CREAT, shared)
+}
+
+func (d *Dir) lockFile(name string, create int, shared bool) (*Lock, error) {
+	fd, err := unix.Openat(d.fd, name, unix.O_RDWR|create|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", d.Join(name), explainOpen(err))
 	}
@@ -171,8 +175,8 @@ func FlockHolder(inode uint64) string {
 // killed could not.
 func (d *Dir) SweepLocks(names []string) {
 	for _, name := range names {
-		if lock, ok := strings.CutSuffix(name, LockSuffix); ok {
-			if l, err := d.TryLock(lock, false); err == nil {
+		if strings.HasSuffix(name, LockSuffix) {
+			if l, err := d.lockFile(name, 0, false); err == nil {
 				_ = l.Release()
 			}
 		}

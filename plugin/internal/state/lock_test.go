@@ -167,6 +167,21 @@ func TestLockRefuses(t *testing.T) {
 	}
 }
 
+// watchCreation returns a descriptor of which files that are made in the directory can
+// be read (inotify(7)).
+func watchCreation(t *testing.T, dir *Dir) int {
+	t.Helper()
+	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(watch) })
+	if _, err := unix.InotifyAddWatch(watch, dir.Path(), unix.IN_CREATE); err != nil {
+		t.Fatal(err)
+	}
+	return watch
+}
+
 // What a killed holder left is swept, and nothing else.
 func TestSweepLocks(t *testing.T) {
 	dir := openTemp(t)
@@ -181,7 +196,11 @@ func TestSweepLocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir.SweepLocks(names)
+	watch := watchCreation(t, dir)
+	dir.SweepLocks(append(names, "removed meanwhile"+LockSuffix))
+	if n, err := unix.Read(watch, make([]byte, 4096)); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("a lock was made by sweeping: %d bytes of events, %v", n, err)
+	}
 	left, err := dir.Names()
 	slices.Sort(left)
 	if want := []string{"held" + LockSuffix, "lock"}; err != nil || !slices.Equal(left, want) {

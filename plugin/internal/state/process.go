@@ -60,6 +60,13 @@ func (p Process) Alive() bool {
 	return err != nil || stat.start == p.Start && stat.state != 'Z' && stat.state != 'X'
 }
 
+// Stopped reports whether the process is alive and does not go on by itself: it was
+// stopped by a signal, or a debugger.
+func (p Process) Stopped() bool {
+	stat, err := readStat(p.PID)
+	return err == nil && stat.start == p.Start && (stat.state == 'T' || stat.state == 't')
+}
+
 // String is for messages.
 func (p Process) String() string { return "process " + strconv.Itoa(p.PID) }
 
