@@ -77,7 +77,7 @@ func Checkpoint(ctx context.Context, opt CheckpointOptions) (*CheckpointReport, 
 	if opt.Freeze {
 		openState = state.Default
 	}
-	p := newPrelude(openState)
+	p := newPrelude(openState, opt.Urgent)
 	var report *CheckpointReport
 	go p.run(ctx)
 	err := opt.Namespace.Run(func() (err error) {

@@ -68,7 +68,7 @@ const methodCRIU = "criu"
 // directory.
 func Complete(ctx context.Context, opt CompleteOptions) (*CompleteReport, error) {
 	began := time.Now()
-	p := newPrelude(state.Existing)
+	p := newPrelude(state.Existing, true) // CRIU has stopped the container
 	c := &completion{opt: opt, prelude: p, report: &CompleteReport{Dir: opt.Dir}}
 	go p.run(ctx)
 	err := opt.Namespace.Run(func() error { return c.run(ctx) })

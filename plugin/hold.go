@@ -24,6 +24,10 @@ import (
 // lockWait is how long another process that stops the tasks is waited for.
 const lockWait = time.Minute
 
+// glance is how long where tasks are frozen already: as long as one that sweeps up what
+// the dead left looks at a lock.
+const glance = 100 * time.Millisecond
+
 // frozenLimit is how long the tasks of a namespace are stopped at most.
 const frozenLimit = 10 * time.Second
 

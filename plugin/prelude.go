@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
@@ -23,21 +24,27 @@ type prelude struct {
 	recovered []string
 	saves     []string // of these, what killed restores have saved
 
+	settle    time.Duration // how long helpers of the dead are waited for
 	openState func() (*state.Dir, error)
 	dir       *state.Dir // nil without one, until close
 	dirErr    error
 }
 
 // newPrelude is told how to open the state directory: state.Existing, or
-// state.Default where something is going to be written there.
-func newPrelude(openState func() (*state.Dir, error)) *prelude {
-	return &prelude{done: make(chan struct{}), openState: openState}
+// state.Default where something is going to be written there. Where it is urgent it
+// waits for nobody.
+func newPrelude(openState func() (*state.Dir, error), urgent bool) *prelude {
+	p := &prelude{done: make(chan struct{}), openState: openState, settle: guard.SettleTime}
+	if urgent {
+		p.settle = 0
+	}
+	return p
 }
 
 func (p *prelude) run(ctx context.Context) {
 	defer close(p.done)
 	p.dir, p.dirErr = p.openState()
-	p.recovered = recoverState(ctx, p.dir, p.dirErr)
+	p.recovered = recoverState(ctx, p.dir, p.dirErr, p.settle)
 	p.saves = recoverSaves(p.dir, p.dirErr)
 	p.recovered = append(p.recovered, p.saves...)
 }
@@ -64,7 +71,7 @@ func (p *prelude) alsoLeft(err error) error {
 
 // recoverState puts right what the dead left in the state directory, if there is
 // one, and tells of it.
-func recoverState(ctx context.Context, dir *state.Dir, err error) []string {
+func recoverState(ctx context.Context, dir *state.Dir, err error, wait time.Duration) []string {
 	if errors.Is(err, state.ErrNowhere) {
 		return nil
 	}
@@ -75,8 +82,8 @@ func recoverState(ctx context.Context, dir *state.Dir, err error) []string {
 	if err != nil {
 		return []string{err.Error()}
 	}
-	guards := guard.Recover(ctx, dir, names)
-	wardens := warden.Recover(ctx, dir, names)
+	guards := guard.Recover(ctx, dir, names, wait)
+	wardens := warden.Recover(ctx, dir, names, wait)
 	return slices.Concat(guards.Done, guards.Warnings, wardens.Done, wardens.Warnings)
 }
 

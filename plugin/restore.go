@@ -94,7 +94,7 @@ func Restore(ctx context.Context, opt RestoreOptions) (*RestoreReport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	p := newPrelude(opt.stateDir())
+	p := newPrelude(opt.stateDir(), false)
 	r := &restore{opt: opt, prelude: p, copying: copying, begun: make(chan *images.Set, 1)}
 	var beside sync.WaitGroup
 	beside.Go(func() {

@@ -49,7 +49,7 @@ func (r *restore) openSaves(ctx context.Context, wait time.Duration) (err error)
 
 // save saves what is going to be removed. It changes nothing.
 func (r *restore) save(ctx context.Context, k kernel.Kernel) error {
-	if err := r.openSaves(ctx, 0); err != nil || !r.removes() {
+	if err := r.openSaves(ctx, glance); err != nil || !r.removes() {
 		return err
 	}
 	for {

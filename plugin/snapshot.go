@@ -52,7 +52,7 @@ func (s *snapshot) take(ctx context.Context) error {
 	}
 	h := holding{exempt: s.opt.Exempt, dir: s.locks, locked: s.opt.Turn, wait: lockWait, limit: s.opt.frozen}
 	if s.opt.Urgent {
-		h.wait = 0
+		h.wait = glance
 	}
 	held, err := s.freeze(ctx, h)
 	if err != nil {

@@ -14,7 +14,11 @@ func (r *run) recover(ctx context.Context) {
 		r.warnings([]string{err.Error()})
 	}
 	sweep(r.state, names)
-	recovery := warden.Recover(ctx, r.state, names)
+	wait := warden.SettleTime
+	if r.Action == PostDump { // CRIU has stopped the container
+		wait = 0
+	}
+	recovery := warden.Recover(ctx, r.state, names, wait)
 	for _, done := range recovery.Done {
 		r.tell(done)
 	}

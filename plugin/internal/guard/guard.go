@@ -59,7 +59,10 @@ func Await(ctx context.Context, ns *nsenter.Namespace, dir *state.Dir, wait time
 		return fmt.Errorf("guard over %s: %w", ns, err)
 	}
 	for deadline := time.Now().Add(wait); ; {
-		_, err := settle(ctx, dir, name)
+		done, err := settle(ctx, dir, name, time.Until(deadline))
+		if done != "" {
+			logPutBack(dir, done, nil)
+		}
 		if !errors.Is(err, errInUse) {
 			return nil // what is wrong with it is said when it is needed
 		}

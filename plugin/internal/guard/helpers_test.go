@@ -169,5 +169,5 @@ func recoverNow(dir *state.Dir) state.Recovery {
 	if err != nil {
 		panic(err)
 	}
-	return Recover(context.Background(), dir, names)
+	return Recover(context.Background(), dir, names, SettleTime)
 }

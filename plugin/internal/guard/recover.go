@@ -13,25 +13,23 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
-const (
-	// settleTimeout is how long a guard may take for what it has to put back.
-	settleTimeout = 2 * time.Second
-	// pollInterval is the pause between two looks at a note.
-	pollInterval = 5 * time.Millisecond
-)
+// pollInterval is the pause between two looks at a note.
+const pollInterval = 5 * time.Millisecond
 
 // Recover puts right what a killed ipc-cr and its killed guard left behind in a
 // state directory, which holds these names. It is called at the start of each
 // command and costs microseconds if there is nothing to do. Several processes may
-// call it at once. It waits for guards that are still at work, for a moment.
+// call it at once. It waits for guards that are still at work, for that long in all:
+// SettleTime, or 0 where tasks are frozen.
 //
 // Nothing that it meets is a reason to give up the command: see Warnings.
-func Recover(ctx context.Context, dir *state.Dir, names []string) (r state.Recovery) {
+func Recover(ctx context.Context, dir *state.Dir, names []string, wait time.Duration) (r state.Recovery) {
+	deadline := time.Now().Add(wait)
 	for _, name := range names {
 		if !isNoteName(name) {
 			continue
 		}
-		done, err := settle(ctx, dir, name)
+		done, err := settle(ctx, dir, name, time.Until(deadline))
 		if !errors.Is(err, errInUse) {
 			r.Warn(err)
 		}
@@ -47,16 +45,19 @@ var (
 	errPending = errors.New("not done yet")
 )
 
+// SettleTime is how long a guard may take for what it has to put back.
+const SettleTime = 2 * time.Second
+
 // settle sees to one note and waits while somebody else does.
-func settle(ctx context.Context, dir *state.Dir, name string) (done string, err error) {
-	deadline := time.Now().Add(settleTimeout)
+func settle(ctx context.Context, dir *state.Dir, name string, wait time.Duration) (done string, err error) {
+	deadline := time.Now().Add(wait)
 	for {
 		done, err = look(dir, name)
 		if !errors.Is(err, errPending) {
 			return done, err
 		}
 		if time.Now().After(deadline) {
-			return done, fmt.Errorf("%w, still after %v", err, settleTimeout)
+			return done, fmt.Errorf("%w, still after %v", err, max(wait, 0).Round(time.Millisecond))
 		}
 		if ended := pause(ctx); ended != nil {
 			return "", fmt.Errorf("wait for the guard: %w: %w", err, ended)
@@ -106,6 +107,8 @@ func (n *note) see(path string, claim *state.Claim) (done string, err error) {
 		return "", n.seeForeign(path, claim)
 	case n.Owner.Alive():
 		return "", fmt.Errorf("note %s of %s: %w", path, n.Owner, errInUse)
+	case n.Guard.Stopped(): // it is not waited for
+		return "", fmt.Errorf("note %s: its guard, %s, is stopped: kill -CONT %d (%s)", path, n.Guard, n.Guard.PID, n.Things)
 	case n.Guard.Alive():
 		return "", fmt.Errorf("note %s: its guard, %s, is still there: %w", path, n.Guard, errPending)
 	}
@@ -164,7 +167,7 @@ func takeTurn(ns *nsenter.Namespace, root *Root, dir *state.Dir, timeout time.Du
 		if err := place.create(); err == nil || !errors.Is(err, unix.EEXIST) {
 			return place, err
 		}
-		done, err := settle(context.Background(), dir, place.name)
+		done, err := settle(context.Background(), dir, place.name, SettleTime)
 		if done != "" {
 			logPutBack(dir, done, nil)
 		}

@@ -1,13 +1,16 @@
 package guard
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -106,13 +109,27 @@ func TestRecoverSaysThatAGuardIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Kill()
-	if r := recoverNow(dir); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], files(t, dir)[0]) {
-		t.Errorf("recovery %+v, want a warning", r)
+	want := fmt.Sprintf("is stopped: kill -CONT %d", o.guard)
+	if r := recoverWithout(t, dir); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], want) || !strings.Contains(r.Warnings[0], files(t, dir)[0]) {
+		t.Errorf("recovery %+v, want %q", r, want)
 	}
 	if err := unix.Kill(o.guard, unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the guard has done its work", empty(t, dir))
+}
+
+// recoverWithout recovers and must not wait for a guard that cannot go on: it would for
+// an hour.
+func recoverWithout(t *testing.T, dir *state.Dir) state.Recovery {
+	t.Helper()
+	names, err := dir.Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeoutCause(t.Context(), deadline, errors.New("it waits"))
+	defer cancel()
+	return Recover(ctx, dir, names, time.Hour)
 }
 
 func TestRecoverOfAGoneNamespace(t *testing.T) {

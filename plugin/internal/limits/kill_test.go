@@ -71,7 +71,7 @@ func (b bench) recover() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if r := guard.Recover(context.Background(), dir, names); len(r.Warnings) != 0 {
+	if r := guard.Recover(context.Background(), dir, names, guard.SettleTime); len(r.Warnings) != 0 {
 		b.t.Errorf("recover: %v", r.Warnings)
 	}
 }

@@ -66,7 +66,7 @@ func recoverNow(dir *state.Dir) state.Recovery {
 	if err != nil {
 		panic(err)
 	}
-	return Recover(context.Background(), dir, names)
+	return Recover(context.Background(), dir, names, SettleTime)
 }
 
 func mustBeEmpty(t testing.TB, dir *state.Dir) {

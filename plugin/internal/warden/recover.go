@@ -12,22 +12,23 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
-// settleTimeout is how long a warden may take for what it has to put back.
-const settleTimeout = 2 * time.Second
+// SettleTime is how long a warden may take for what it has to put back.
+const SettleTime = 2 * time.Second
 
 // Recover puts right what CRIU runs left behind that died together with their
 // warden, in a state directory that holds these names: images get their names
 // back, and notes, sockets, claims and locks of the dead are removed. It is called at
 // the start of each checkpoint and restore, and costs microseconds if there is nothing to do.
 // Several processes may call it at once. It waits for wardens that are still at
-// work, for a moment.
+// work, for that long in all: SettleTime, or 0 where tasks are frozen.
 //
 // What belongs to a CRIU that is alive is left alone, also if its warden was
 // killed: that is Start's. So is a directory whose turn another CRIU run has; it
 // is seen to when that has ended.
 //
 // Nothing that it meets is a reason to give up the command: see Warnings.
-func Recover(ctx context.Context, dir *state.Dir, names []string) (r state.Recovery) {
+func Recover(ctx context.Context, dir *state.Dir, names []string, wait time.Duration) (r state.Recovery) {
+	deadline := time.Now().Add(wait)
 	warn := func(err error) {
 		if !errors.Is(err, errInUse) {
 			r.Warn(err)
@@ -35,7 +36,7 @@ func Recover(ctx context.Context, dir *state.Dir, names []string) (r state.Recov
 	}
 	for _, name := range names {
 		if isNoteName(name) {
-			done, err := settle(ctx, dir, name)
+			done, err := settle(ctx, dir, name, time.Until(deadline))
 			warn(err)
 			r.Did(done)
 		}
@@ -72,14 +73,14 @@ func sweepSocket(dir *state.Dir, criu state.Process) error {
 }
 
 // settle sees to one note and waits while somebody else does.
-func settle(ctx context.Context, dir *state.Dir, name string) (done string, err error) {
-	for deadline := time.Now().Add(settleTimeout); ; {
+func settle(ctx context.Context, dir *state.Dir, name string, wait time.Duration) (done string, err error) {
+	for deadline := time.Now().Add(wait); ; {
 		done, err = see(ctx, dir, name)
 		if !errors.Is(err, errPending) {
 			return done, err
 		}
 		if time.Now().After(deadline) {
-			return done, fmt.Errorf("%w, still after %v", err, settleTimeout)
+			return done, fmt.Errorf("%w, still after %v", err, max(wait, 0).Round(time.Millisecond))
 		}
 		if ended := pause(ctx, true); ended != nil {
 			return "", fmt.Errorf("wait for the warden: %w: %w", err, ended)
@@ -122,6 +123,8 @@ func (n *note) judge(ctx context.Context, dir *state.Dir, file *state.Claim) (do
 		return "", fmt.Errorf("note %s was made in another pid namespace: run ipc-cr there, or remove it if no CRIU runs there%s", path, n.Images)
 	case n.CRIU.Alive():
 		return "", fmt.Errorf("note %s of CRIU, %s: %w", path, n.CRIU, errInUse)
+	case n.Warden.Stopped(): // it is not waited for
+		return "", fmt.Errorf("note %s: the warden, %s, is stopped: kill -CONT %d%s", path, n.Warden, n.Warden.PID, n.Images)
 	case n.Warden.Alive():
 		return "", fmt.Errorf("note %s: the warden, %s, is still there: %w", path, n.Warden, errPending)
 	}

@@ -1,15 +1,20 @@
 package warden
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
@@ -77,6 +82,26 @@ func TestRecoverOfOtherTimesAndPlaces(t *testing.T) {
 				t.Errorf("note: %v, want kept %t", err, test.kept)
 			}
 		})
+	}
+}
+
+// A warden that is stopped is not waited for: it would be for an hour.
+func TestRecoverSaysThatAWardenIsStopped(t *testing.T) {
+	nstest.Require(t, "userns")
+	dir, img := tempState(t), asideDir(t)
+	criu := startCRIU(t, dir)
+	w := criu.start(t, dir)
+	must(t, unix.Kill(w.PID(), unix.SIGSTOP))
+	t.Cleanup(func() { _ = unix.Kill(w.PID(), unix.SIGCONT) })
+	until(t, "the warden is stopped", w.process.Stopped)
+	leave(t, dir, img, func(n *note) { n.Warden = w.process })
+	names, err := dir.Names()
+	must(t, err)
+	ctx, cancel := context.WithTimeoutCause(t.Context(), deadline, errors.New("it waits"))
+	defer cancel()
+	r := Recover(ctx, dir, names, time.Hour)
+	if want := fmt.Sprintf("is stopped: kill -CONT %d", w.PID()); len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], want) {
+		t.Errorf("recovery %+v, want %q", r, want)
 	}
 }
 
