@@ -17,14 +17,12 @@ import (
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/eventlog"
-	"github.com/ipc-cr/ipc-cr/plugin/internal/restoring"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
 // Whether a container is left running after its checkpoint CRIU tells nobody
-// before it has ended, and whether one that was restored comes to run our action
-// script is not told either. A later restore has to know both, so a small process of
-// the same binary waits for CRIU, looks, and notes it.
+// before it has ended. A later restore has to know, so a small process of the same
+// binary waits for that, looks, and notes it.
 
 // afterName is argv[0] of that process, by which the binary knows what it is to be.
 const afterName = "ipc-cr-after"
@@ -34,12 +32,10 @@ const afterFD = 3
 
 // after is what it is told.
 type after struct {
-	CRIU      state.Process        `json:"criu"`
-	Init      state.Process        `json:"init"`
-	Container string               `json:"container"`          // its id, for the log
-	Dir       string               `json:"dir"`                // that of the images
-	Taken     *plugin.Checkpointed `json:"taken,omitempty"`    // of a dump
-	Restored  *plugin.Restored     `json:"restored,omitempty"` // of a restore
+	CRIU      state.Process       `json:"criu"`
+	Init      state.Process       `json:"init"`
+	Container string              `json:"container"` // its id, for the log
+	Taken     plugin.Checkpointed `json:"taken"`
 }
 
 // init makes the process one that waits, if it was started as such.
@@ -66,48 +62,27 @@ func init() {
 
 // log logs why nothing can be noted: nobody waits for this process.
 func (a *after) log(why error) {
-	entry := eventlog.Entry{
-		Action: "after-dump", Container: a.Container, Init: a.Init.PID, CRIU: a.CRIU.PID, Dir: a.Dir,
-		Error: a.lost() + ": " + why.Error(),
-	}
-	if a.Restored != nil {
-		entry.Action = "after-restore"
-	}
-	_ = eventlog.WriteHere(entry)
+	_ = eventlog.WriteHere(eventlog.Entry{
+		Action: "after-dump", Container: a.Container, Init: a.Init.PID, CRIU: a.CRIU.PID, Dir: a.Taken.Dir,
+		Error: unknown + why.Error(),
+	})
 }
 
-// lost tells what will not be known without this process.
-func (a *after) lost() string {
-	if a.Restored != nil {
-		return "that the container came to run will not be known to a second restore of the checkpoint, which takes it for a first one"
-	}
-	return "whether the container is left running will not be known to a restore in place, which takes it for stopped"
-}
+// unknown is what is lost without this process.
+const unknown = "whether the container is left running will not be known to a restore in place, which takes it for stopped: "
 
 // watch starts the process that waits for CRIU's end after a dump.
 func (r *run) watch(number uint32) error {
-	taken, err := r.taken(number)
-	if err != nil {
-		return err
-	}
-	return r.startAfter(after{Taken: &taken})
-}
-
-// watchRestored starts the one that waits for a restored container to run.
-func (r *run) watchRestored(report *plugin.RestoreReport) error {
-	if report.Restored == nil || sum(report.Image).Objects == 0 {
-		return nil
-	}
-	return r.startAfter(after{Restored: report.Restored})
-}
-
-func (r *run) startAfter(a after) (err error) {
-	a.CRIU, a.Container, a.Dir = r.CRIU, eventlog.Container(r.InitPID, r.CRIU.PID, r.dirName()), r.dirName()
+	a := after{CRIU: r.CRIU, Container: eventlog.Container(r.InitPID, r.CRIU.PID, r.dirName())}
+	var err error
 	if a.Init, err = state.Lookup(r.InitPID); err != nil {
 		return fmt.Errorf("the container, process %d: %w", r.InitPID, err)
 	}
+	if a.Taken, err = r.taken(number); err != nil {
+		return err
+	}
 	if err := a.start(); err != nil {
-		r.warn("%s: %v", a.lost(), err)
+		r.warn(unknown+"%v", err)
 	}
 	return nil
 }
@@ -158,12 +133,6 @@ func (a *after) start() error {
 
 // wait waits for what is to be noted, and notes it.
 func (a *after) wait() error {
-	if a.Restored != nil {
-		if !a.runs() {
-			return nil
-		}
-		return plugin.NoteRan(context.Background(), *a.Restored)
-	}
 	if err := awaitEnd(a.CRIU); err != nil {
 		return err
 	}
@@ -171,29 +140,7 @@ func (a *after) wait() error {
 		return nil
 	}
 	a.Taken.LeftRunning = true
-	return plugin.NoteCheckpoint(context.Background(), *a.Taken)
-}
-
-// lookInterval is the pause between two looks at a container in the making.
-const lookInterval = 10 * time.Millisecond
-
-// runs reports, when it can be told, whether the container's first process came to
-// run: with its own program, which CRIU gives it last of all, and not killed by CRIU. A
-// CRIU that was not told to go stays until the container has ended.
-func (a *after) runs() bool {
-	criu := restoring.ProgramOf(a.CRIU.PID)
-	for {
-		ended := !a.CRIU.Alive()
-		switch {
-		case !a.Init.Alive() || doomed(a.Init.PID):
-			return false
-		case !restoring.InTheMaking(a.Init.PID, a.CRIU.PID, criu):
-			return true
-		case ended:
-			return false
-		}
-		time.Sleep(lookInterval)
-	}
+	return plugin.NoteCheckpoint(context.Background(), a.Taken)
 }
 
 // awaitEnd waits until a process has ended.

@@ -25,7 +25,7 @@ func TestLeftRunning(t *testing.T) {
 			t.Fatal(err)
 		}
 		criu, container := nstest.Start(t, nil, idleInside), nstest.Start(t, ns, idleInside)
-		a := after{CRIU: processOf(t, criu), Init: processOf(t, container), Taken: &plugin.Checkpointed{
+		a := after{CRIU: processOf(t, criu), Init: processOf(t, container), Taken: plugin.Checkpointed{
 			Namespace: images.Source{BootID: id.BootID, ID: id.ID, Inode: id.Inode}, Boottime: 42,
 		}}
 		for _, task := range id.Tasks {

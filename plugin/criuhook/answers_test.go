@@ -10,6 +10,9 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s: concerns %t, answered %t", action, Concerns(action), actions[action] != nil)
 		}
 	}
+	if !Concerns(PostResume) { // which has no images directory, and so no answer
+		t.Errorf("%s does not concern us", PostResume)
+	}
 	for action := range actions {
 		if !Concerns(action) {
 			t.Errorf("%s is answered, and does not concern us", action)

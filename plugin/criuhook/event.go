@@ -17,17 +17,18 @@ const (
 	PostDump            = idle.PostDump
 	PreRestore          = idle.PreRestore
 	PostSetupNamespaces = idle.PostSetupNamespaces
+	PostResume          = idle.PostResume
 )
 
 // Event is one moment of a CRIU run.
 type Event struct {
 	Action    string
-	ImagesDir string // any path that leads there, also a link below /proc
+	ImagesDir string // any path that leads there, also a link below /proc; not needed at PostResume
 	InitPID   int    // the container's first process as the caller sees it; 0 where CRIU tells none
 	CRIU      state.Process
 }
 
-// Concerns tells whether there is anything to do at an action.
+// Concerns reports whether there may be anything to do at an action.
 func Concerns(action string) bool { return idle.Concerns(action) }
 
 // FromEnv takes the event from the environment that CRIU gives its action

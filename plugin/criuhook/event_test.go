@@ -56,7 +56,7 @@ func TestFromEnvRefuses(t *testing.T) {
 // An action that is none of ours, one of a later CRIU's included, is no error
 // whatever else is in the environment.
 func TestOtherActions(t *testing.T) {
-	for _, action := range []string{"network-lock", "network-unlock", "setup-namespaces", "post-restore", "pre-resume", "post-resume", "pre-stream", "of-the-future"} {
+	for _, action := range []string{"network-lock", "network-unlock", "setup-namespaces", "post-restore", "pre-resume", "pre-stream", "of-the-future"} {
 		e, err := criuhook.FromEnv(env("CRTOOLS_SCRIPT_ACTION", action, "CRTOOLS_IMAGE_DIR", "nonsense"))
 		if err != nil {
 			t.Errorf("%s: %v", action, err)

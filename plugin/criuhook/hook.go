@@ -45,7 +45,8 @@ type run struct {
 	*Hook
 	Event
 	config  *config.Config
-	state   *state.Dir // nil where there is no place for one
+	state   *state.Dir // nil where there is no place for one, or no room in it:
+	noState error      // why
 	kept    kept       // what is remembered of this action
 	earlier []string   // what pre-dump has warned of
 	said    []string   // parts of the line that is written about this action
@@ -63,6 +64,9 @@ type run struct {
 // An error means that CRIU must give up what it is doing. It needs what
 // plugin.Checkpoint and plugin.Restore need, in the host's namespaces.
 func (h *Hook) Run(ctx context.Context, e Event) error {
+	if e.Action == PostResume {
+		return h.noteOwed(ctx, e)
+	}
 	answer := actions[e.Action]
 	if answer == nil {
 		return nil
@@ -84,13 +88,26 @@ func (h *Hook) Run(ctx context.Context, e Event) error {
 	return r.named(err)
 }
 
-// openState opens the state directory. There may be no place for one.
-func (r *run) openState() (err error) {
-	r.state, err = state.Default()
+// openState opens the state directory. There may be no place for one, and a file
+// system that is full is none.
+func (r *run) openState() error {
+	dir, err := state.Default()
 	if errors.Is(err, state.ErrNowhere) || errors.Is(err, unix.EROFS) {
+		r.noState = state.ErrNowhere
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err = dir.MayWrite(); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		r.noState = fmt.Errorf("%w: %w", state.ErrNowhere, err)
+		return dir.Close()
+	}
+	if err != nil {
+		return errors.Join(err, dir.Close())
+	}
+	r.state = dir
+	return nil
 }
 
 // answer reads the settings, puts right what a killed run has left, and answers.
@@ -194,7 +211,7 @@ func (r *run) beside(ns *nsenter.Namespace) (bool, error) {
 // warden returns the warden of this CRIU run and starts it where there is none.
 func (r *run) warden() (*warden.Warden, error) {
 	if r.state == nil {
-		return nil, state.ErrNowhere
+		return nil, r.noState
 	}
 	return warden.Start(r.CRIU, r.state)
 }

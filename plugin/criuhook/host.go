@@ -128,7 +128,7 @@ func (r *run) restoreHost(ctx context.Context, ns *nsenter.Namespace, number uin
 	r.warn(inHost + "no queue is restored but those that host_queues selects")
 	r.warnLeft(report.Steps)
 	r.restored(report)
-	return r.watchRestored(report)
+	return r.owe(report)
 }
 
 // forHost tells whether the images are of queues of the host's, and refuses those

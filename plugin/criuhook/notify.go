@@ -55,8 +55,8 @@ func (n *Notify) NetworkLock() error { return nil }
 // NetworkUnlock does nothing.
 func (n *Notify) NetworkUnlock() error { return nil }
 
-// PostResume does nothing.
-func (n *Notify) PostResume() error { return nil }
+// PostResume notes that the container runs.
+func (n *Notify) PostResume() error { return n.event(PostResume) }
 
 func (n *Notify) event(action string) error {
 	if err := n.findCRIU(); err != nil {

@@ -137,7 +137,7 @@ func (r *run) afterCRIU(ns *nsenter.Namespace) error {
 	if err != nil || neighbours == 0 {
 		return err
 	}
-	return fmt.Errorf("%s is shared with %s: %w", ns, count(neighbours, "process"), state.ErrNowhere)
+	return fmt.Errorf("%s is shared with %s: %w", ns, count(neighbours, "process"), r.noState)
 }
 
 // restore brings the queues back.
@@ -155,7 +155,7 @@ func (r *run) restore(ctx context.Context, ns *nsenter.Namespace, number uint32)
 		return r.advise(err, ns)
 	}
 	r.restored(report)
-	return r.watchRestored(report)
+	return r.owe(report)
 }
 
 func (r *run) restoreOptions(ns *nsenter.Namespace, number uint32) plugin.RestoreOptions {

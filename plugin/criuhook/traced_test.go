@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,8 @@ func TestTracedNeighbour(t *testing.T) {
 		neighbour := nstest.Start(t, r.ns, idle)
 		trace(t, neighbour.PID())
 		fill(t, r.ns, 1, 2)
+		filled := time.Now().Unix()
+		await(t, "another second", func() bool { return time.Now().Unix() > filled }) // the queue's times are whole ones
 		if said := r.must(criuhook.PreDump); !strings.Contains(said, "1 task of neighbours not stopped") && !strings.Contains(said, "tasks of neighbours not stopped") {
 			t.Errorf("pre-dump says %q", said)
 		}

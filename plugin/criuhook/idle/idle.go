@@ -1,6 +1,6 @@
 // Package idle is the hook at the moments that do not concern it, which is most
 // of them: CRIU starts its action scripts ten times for a dump and a restore, and
-// four of these have to do with message queues. Importing it ends a process that
+// five of these have to do with message queues. Importing it ends a process that
 // was started as the hook at one of the others, with exit status 0, before the
 // rest of the program is initialized: that takes twice as long as the Go runtime
 // needs to start, and a container without queues pays for it each time.
@@ -27,7 +27,12 @@ const (
 	PostDump            = "post-dump"
 	PreRestore          = "pre-restore"
 	PostSetupNamespaces = "post-setup-namespaces"
+	PostResume          = "post-resume"
 )
+
+// Owed ends the name of a file in the state directory that says what is to be noted at
+// post-resume: mostly there is none.
+const Owed = "-owed"
 
 func init() {
 	if len(os.Args) > 0 && IsHook(os.Args[0]) && nothingToDo(os.Getenv(ActionEnv)) {
@@ -46,14 +51,57 @@ func IsHook(argv0 string) bool {
 	return base == Name
 }
 
-// nothingToDo tells whether an action does not concern the hook. Where none is
+// nothingToDo reports whether an action does not concern the hook. Where none is
 // told something is wrong, and to be said.
-func nothingToDo(action string) bool { return action != "" && !Concerns(action) }
+func nothingToDo(action string) bool {
+	if action == PostResume {
+		return !owes(criuOf(os.Getenv("CRTOOLS_IMAGE_DIR")))
+	}
+	return action != "" && !Concerns(action)
+}
 
-// Concerns tells whether there is anything to do at an action.
+// criuOf takes the digits of CRIU's pid out of a path /proc/PID/fd/N.
+func criuOf(dir string) string {
+	const proc = "/proc/"
+	if len(dir) < len(proc) || dir[:len(proc)] != proc {
+		return ""
+	}
+	end := len(proc)
+	for end < len(dir) && dir[end] >= '0' && dir[end] <= '9' {
+		end++
+	}
+	return dir[len(proc):end]
+}
+
+// owes reports whether a file in the state directory may be what a CRIU process with
+// that pid is to have noted.
+func owes(pid string) bool {
+	for _, parent := range []string{"/run", os.Getenv("XDG_RUNTIME_DIR")} {
+		entries, _ := os.ReadDir(parent + "/ipc-cr")
+		for _, entry := range entries {
+			if name := entry.Name(); hasSuffix(name, Owed) && contains(name, "-"+pid+"-") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func hasSuffix(s, end string) bool { return len(s) >= len(end) && s[len(s)-len(end):] == end }
+
+func contains(s, part string) bool {
+	for i := 0; i+len(part) <= len(s); i++ {
+		if s[i:i+len(part)] == part {
+			return true
+		}
+	}
+	return false
+}
+
+// Concerns reports whether there may be anything to do at an action.
 func Concerns(action string) bool {
 	switch action {
-	case PreDump, PostDump, PreRestore, PostSetupNamespaces:
+	case PreDump, PostDump, PreRestore, PostSetupNamespaces, PostResume:
 		return true
 	}
 	return false

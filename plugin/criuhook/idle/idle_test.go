@@ -59,3 +59,29 @@ func TestComesFirst(t *testing.T) {
 		}
 	}
 }
+
+// At post-resume there is something to do where a restore by that CRIU has said so.
+func TestOwed(t *testing.T) {
+	run := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	t.Setenv("CRTOOLS_IMAGE_DIR", "/proc/4711/fd/4")
+	if err := os.Mkdir(run+"/ipc-cr", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		ends bool
+	}{
+		{"hook-4026531836-4711-5-post-setup-namespaces", true},
+		{"hook-4026531836-47115-5" + idle.Owed, true},
+		{"hook-4026531836-4711-5" + idle.Owed, false},
+	} {
+		if err := os.WriteFile(run+"/ipc-cr/"+c.name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		began := inits(t, "/usr/local/bin/"+idle.Name, "post-resume")
+		if ended := !strings.Contains(began, "plugin/criuhook @"); ended != c.ends {
+			t.Errorf("with %s: it ended early: %t", c.name, ended)
+		}
+	}
+}

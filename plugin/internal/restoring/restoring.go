@@ -32,8 +32,12 @@ const (
 
 // AnswerName is the name of the file that keeps the answer to an action of a CRIU
 // process.
-func AnswerName(criu state.Process, action string) string {
-	return fmt.Sprintf("%s%d-%d-%d-%s", answerPrefix, criu.PIDNamespace, criu.PID, criu.Start, action)
+func AnswerName(criu state.Process, action string) string { return FileName(criu, "-"+action) }
+
+// FileName is the name of a file that is kept for a CRIU process until it has ended.
+// ParseAnswerName knows it, too.
+func FileName(criu state.Process, suffix string) string {
+	return fmt.Sprintf("%s%d-%d-%d%s", answerPrefix, criu.PIDNamespace, criu.PID, criu.Start, suffix)
 }
 
 // ParseAnswerName returns whose answer to which action a name is of.
