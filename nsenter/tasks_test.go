@@ -75,7 +75,7 @@ func TestHostOfContainer(t *testing.T) {
 }
 
 func TestRootStartsInHost(t *testing.T) {
-	nstest.Require(t, "root")
+	nstest.Require(t, "host")
 	here := current(t)
 	if here.Inode() != nsenter.HostInode || !here.IsHost() {
 		t.Errorf("%s is not the host's", here)

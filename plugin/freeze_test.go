@@ -245,16 +245,8 @@ func TestLooseNamesAreQuoted(t *testing.T) {
 }
 
 func TestHostIsNeverFrozen(t *testing.T) {
-	host, err := nsenter.OpenPID(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer host.Close()
-	if !host.IsHost() {
-		t.Skip("the tests do not run in the host's namespace")
-	}
-	dir := filepath.Join(t.TempDir(), "images")
-	_, err = tryFrozen(t, host, dir)
+	host, dir := theHost(t), filepath.Join(t.TempDir(), "images")
+	_, err := tryFrozen(t, host, dir)
 	wantFailure(t, err, "the host's IPC namespace is never frozen", "without --freeze")
 	wantNoCheckpoint(t, dir)
 }

@@ -214,10 +214,7 @@ func tasksStopped(t *testing.T, ns *nsenter.Namespace) (n int) {
 // After ten seconds the freeze ends, whatever took them: here ipc-cr itself is
 // stopped, and nobody has it go on.
 func TestFrozenForTooLong(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes ten seconds")
-	}
-	nstest.Require(t, "userns")
+	nstest.Require(t, "userns", "long") // the ten seconds
 	t.Parallel()
 	ns, path := slow(t)
 	dir := filepath.Join(t.TempDir(), "images")

@@ -29,12 +29,9 @@ type catcher struct {
 
 func startCatcher(t *testing.T, ns *nsenter.Namespace) catcher {
 	t.Helper()
-	cc, err := exec.LookPath("cc")
-	if err != nil {
-		t.Skip("needs a C compiler, cc")
-	}
+	nstest.Require(t, "cc")
 	binary := filepath.Join(t.TempDir(), "signals")
-	if out, err := exec.Command(cc, "-o", binary, "testdata/signals.c").CombinedOutput(); err != nil {
+	if out, err := exec.Command("cc", "-o", binary, "testdata/signals.c").CombinedOutput(); err != nil {
 		t.Fatalf("cc: %v\n%s", err, out)
 	}
 	c := newCounters(t)

@@ -16,7 +16,7 @@ import (
 
 // drop takes capabilities from the calling thread, which ends with the Run it is
 // in.
-func drop(t *testing.T, capabilities ...uint) {
+func drop(t testing.TB, capabilities ...uint) {
 	t.Helper()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
