@@ -30,6 +30,60 @@ func (n *Namespace) Pin(path string) error {
 	return nil
 }
 
+// MayPin reports, by its error, what Pin would be refused at path. It changes
+// nothing, and needs what Pin does.
+func MayPin(path string) error {
+	dir, base, err := openParent(path)
+	if err != nil {
+		return fmt.Errorf("pin at %q: %w", path, err)
+	}
+	defer unix.Close(dir)
+	if err := mayPinAt(dir, base); err != nil {
+		return fmt.Errorf("pin at %q: %w", path, err)
+	}
+	return nil
+}
+
+func mayPinAt(dir int, base string) error {
+	target, err := openFD(dir, base, unix.O_PATH|unix.O_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		if err := unix.Faccessat(dir, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			return fmt.Errorf("make the file: %w", err)
+		}
+		return mayMount(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("open the file: %w", err)
+	}
+	defer unix.Close(target)
+	if err := checkEmptyFile(target); err != nil {
+		return err
+	}
+	return mayMount(target)
+}
+
+// mayMount asks the kernel for a copy of a mount, which it refuses (EPERM) as it
+// does a bind mount, and which goes with its descriptor. Other errors tell nothing:
+// a kernel before 5.2 has no open_tree(2).
+func mayMount(fd int) error {
+	tree, err := unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err == nil {
+		return unix.Close(tree)
+	}
+	if errors.Is(err, unix.EPERM) {
+		return explainMount(err)
+	}
+	return nil
+}
+
+// explainMount adds who may mount.
+func explainMount(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("bind mount: %w (needs CAP_SYS_ADMIN over the mount namespace: run as root, or under `unshare -Urm`)", err)
+	}
+	return fmt.Errorf("bind mount: %w", err)
+}
+
 // openParent holds the directory, so that making, mounting and removing all
 // happen in the same one.
 func openParent(path string) (dir int, base string, err error) {
@@ -86,12 +140,8 @@ func (n *Namespace) mountAt(dir int, base string) error {
 	if err := checkEmptyFile(target); err != nil {
 		return err
 	}
-	err = unix.Mount(fdPath(n.Fd()), fdPath(target), "", unix.MS_BIND, "")
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("bind mount: %w (needs CAP_SYS_ADMIN over the mount namespace: run as root, or under `unshare -Urm`)", err)
-	}
-	if err != nil {
-		return fmt.Errorf("bind mount: %w", err)
+	if err := unix.Mount(fdPath(n.Fd()), fdPath(target), "", unix.MS_BIND, ""); err != nil {
+		return explainMount(err)
 	}
 	return nil
 }

@@ -92,8 +92,9 @@ func TestPinRefuses(t *testing.T) {
 	inMountNamespace(t, func() error {
 		ns := current(t)
 		for _, name := range []string{"full", "link", "fifo", "dir"} {
-			if err := ns.Pin(path(name)); !errors.Is(err, os.ErrExist) {
-				t.Errorf("Pin %s: %v", name, err)
+			may, err := nsenter.MayPin(path(name)), ns.Pin(path(name))
+			if !errors.Is(err, os.ErrExist) || !errors.Is(may, os.ErrExist) {
+				t.Errorf("Pin %s: %v, MayPin: %v", name, err, may)
 			}
 			if err := nsenter.Unpin(path(name)); !errors.Is(err, unix.EINVAL) {
 				t.Errorf("Unpin %s: %v", name, err)
@@ -103,12 +104,76 @@ func TestPinRefuses(t *testing.T) {
 			}
 		}
 		for _, name := range []string{"", "/", dir + "/", dir + "/..", path("none/pin")} {
-			if ns.Pin(name) == nil {
-				t.Errorf("Pin %q succeeded", name)
+			if may, err := nsenter.MayPin(name), ns.Pin(name); may == nil || err == nil {
+				t.Errorf("Pin %q: %v, MayPin: %v", name, err, may)
 			}
 		}
 		return nil
 	})
+}
+
+// MayPin says yes where Pin does, and changes nothing.
+func TestMayPin(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pin")
+	inMountNamespace(t, func() error {
+		for _, is := range []bool{false, true} { // without the file, and with it
+			if err := nsenter.MayPin(path); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(path); (err == nil) != is {
+				t.Errorf("the file is there: %t, %v", is, err)
+			}
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Where the kernel refuses the mount, or the file, both say so.
+func TestMayPinIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pin")
+	inMountNamespace(t, func() error {
+		ns := current(t)
+		refused := func(name string, want error) {
+			t.Helper()
+			may, err := nsenter.MayPin(path), ns.Pin(path)
+			if !errors.Is(may, want) || !errors.Is(err, want) {
+				t.Errorf("%s: Pin: %v, MayPin: %v, want %v", name, err, may, want)
+			}
+			if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s: left behind: %v", name, err)
+			}
+		}
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
+		refused("read-only", unix.EROFS)
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			return err
+		}
+		if err := dropEffective(unix.CAP_SYS_ADMIN); err != nil {
+			return err
+		}
+		refused("without CAP_SYS_ADMIN", unix.EPERM)
+		return nil
+	})
+}
+
+// dropEffective takes a capability from the calling thread, which is not used again.
+func dropEffective(capability uint) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return err
+	}
+	data[capability/32].Effective &^= 1 << (capability % 32)
+	return unix.Capset(&header, &data[0])
 }
 
 func TestUnpinRefusesOtherNamespaces(t *testing.T) {

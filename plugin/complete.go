@@ -25,8 +25,10 @@ type CompleteOptions struct {
 	// files: what is older was in the directory before. The zero time: nothing was.
 	Since time.Time
 	// BusySince, if not 0, is the second from which on nobody may have used the
-	// objects: a use since then shows as a difference.
+	// objects: a use since then shows as a difference, but by processes that Stopped
+	// reports. Those have been stopped in that second, or before, and still are.
 	BusySince int64
+	Stopped   func(pid int) bool // nil: nobody is
 	// Lenient makes differences warnings.
 	Lenient bool
 	// Warnings are the caller's own, of what went before. They go into the JSON file,
@@ -223,7 +225,7 @@ func (c *completion) verifyKind(ctx context.Context, k kernel.Kernel, of Kind) e
 // judge makes an error, or a warning, of a difference.
 func (c *completion) judge(difference string, live kind.Survey) error {
 	if difference == "" && c.opt.BusySince != 0 {
-		if busy := live.Busy(c.opt.BusySince, time.Now().Unix(), nil); busy != "" {
+		if busy := live.Busy(c.opt.BusySince, time.Now().Unix(), c.opt.Stopped); busy != "" {
 			difference = busy + ": was in use while CRIU copied it, and its users were not stopped"
 		}
 	}

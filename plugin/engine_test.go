@@ -1,6 +1,8 @@
 package plugin_test
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -42,9 +44,29 @@ func load(t testing.TB, ns *nsenter.Namespace, dir string, policy plugin.Policy)
 }
 
 func tryLoad(t testing.TB, ns *nsenter.Namespace, dir string, policy plugin.Policy) (*plugin.RestoreReport, error) {
-	return plugin.Restore(t.Context(), plugin.RestoreOptions{
+	return foretold(t, plugin.RestoreOptions{
 		Kinds: kinds, Namespace: ns, Dir: dir, Number: images.Auto, OnConflict: policy, Existing: plugin.ExistingAdopt,
 	})
+}
+
+// foretold restores. What is refused, and so has changed nothing, a dry run must
+// refuse alike.
+func foretold(t testing.TB, opt plugin.RestoreOptions) (*plugin.RestoreReport, error) {
+	t.Helper()
+	report, err := plugin.Restore(t.Context(), opt)
+	if err == nil {
+		return report, nil
+	}
+	opt.DryRun = true
+	dry, said := plugin.Restore(t.Context(), opt)
+	conflict, conflicts := errors.AsType[*plugin.ConflictError](err)
+	switch {
+	case !conflicts && fmt.Sprint(said) != err.Error():
+		t.Errorf("the dry run says %v, the restore %v", said, err)
+	case conflicts && (said != nil || dry.Actions[plugin.ActionConflict] != len(conflict.Steps)):
+		t.Errorf("the dry run says %+v, %v, the restore %v", dry, said, err)
+	}
+	return nil, err
 }
 
 // wantFailure wants an error that says all of the words.

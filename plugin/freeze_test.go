@@ -12,12 +12,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	statedir "github.com/ipc-cr/ipc-cr/plugin/internal/state"
+	"github.com/ipc-cr/ipc-cr/plugin/ipcvar"
+	"github.com/ipc-cr/ipc-cr/plugin/msgq"
 )
 
 // startTokens puts so many tokens into a namespace and starts a program that
@@ -391,4 +394,59 @@ func TestGivenUpWhileBusy(t *testing.T) {
 		t.Errorf("error %v, want its cause", err)
 	}
 	wantFailure(t, err, "checkpoint "+ns.String()+": queue ", " of 5: wait for the next second to begin: enough")
+}
+
+// A step that does not end holds nobody for longer than the limit, whatever it waits
+// for: the tasks run again, and nothing is made or written.
+func TestFrozenLimit(t *testing.T) {
+	nstest.Require(t, "userns")
+	const limit = 300 * time.Millisecond
+	for _, restore := range []bool{true, false} {
+		t.Run(fmt.Sprintf("restore %t", restore), func(t *testing.T) {
+			ns, dir := nstest.Fresh(t), filepath.Join(t.TempDir(), "images")
+			fill(t, ns, aQueue(1, 0x11, "one"))
+			p := inhabit(t, ns)
+			was := stateOf(t, ns)
+			var began time.Time
+			hangs := func(kernel.Kernel) error {
+				began = time.Now()
+				for tracerOf(t, p.PID()) != 0 {
+					if time.Since(began) > 20*time.Second {
+						return errors.New("it holds them for longer than the limit")
+					}
+					time.Sleep(time.Millisecond)
+				}
+				return nil
+			}
+			m := &meddler{copying: hangs, making: hangs}
+			kinds := []plugin.Kind{m, msgq.Kind{}, ipcvar.Kind{}}
+			var err error
+			if restore {
+				_, err = plugin.Restore(t.Context(), plugin.RestoreOptions{Kinds: kinds, Namespace: ns, Dir: saved(t, aQueue(2, 0x22, "two")), Number: images.Auto}.WithFrozenLimit(limit))
+			} else {
+				_, err = plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{Kinds: kinds, Namespace: ns, Dir: dir, Number: 1, Freeze: true}.WithFrozenLimit(limit))
+			}
+			wantFailure(t, err, ns.String(), "the tasks stood still for 300ms, which is the limit: the ")
+			if began.IsZero() {
+				t.Error("it did not come to the step that hangs")
+			}
+			wantSame(t, ns, was)
+			wantNobodyStopped(t, ns)
+			wantNoCheckpoint(t, dir)
+		})
+	}
+}
+
+// tracerOf returns the process that traces a process, 0 for nobody.
+func tracerOf(t *testing.T, pid int) (tracer int) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), "\nTracerPid:\t")
+	if _, err := fmt.Sscan(after, &tracer); err != nil {
+		t.Fatal(err)
+	}
+	return tracer
 }

@@ -101,7 +101,7 @@ func (d *damaged) try(t *testing.T, data []byte, how string) (accepted bool) {
 	t.Helper()
 	writeFile(t, d.path, string(data))
 	// Fresh: nobody lives there, and looking for them is what takes time.
-	_, err := plugin.Restore(t.Context(), plugin.RestoreOptions{Kinds: kinds, Namespace: d.ns, Fresh: true, Dir: d.dir, Number: images.Auto})
+	_, err := foretold(t, plugin.RestoreOptions{Kinds: kinds, Namespace: d.ns, Fresh: true, Dir: d.dir, Number: images.Auto})
 	if err != nil {
 		wantFailure(t, err, "restore "+d.dir, "ipc")
 		wantSame(t, d.ns, d.was)

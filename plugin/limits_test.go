@@ -209,7 +209,8 @@ func theHost(t *testing.T) *nsenter.Namespace {
 
 // tryHost is tryLoad by somebody who means the host's namespace.
 func tryHost(t *testing.T, host *nsenter.Namespace, dir string) (*plugin.RestoreReport, error) {
-	return plugin.Restore(t.Context(), plugin.RestoreOptions{Kinds: kinds, Namespace: host, Host: true, Dir: dir, Number: images.Auto})
+	t.Helper()
+	return foretold(t, plugin.RestoreOptions{Kinds: kinds, Namespace: host, Host: true, Dir: dir, Number: images.Auto})
 }
 
 // The host's limits never change.

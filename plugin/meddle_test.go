@@ -91,7 +91,7 @@ func (p *meddlerPlan) Strangers() int                           { return 0 }
 func (p *meddlerPlan) Objects() []kept.Object                   { return nil }
 func (p *meddlerPlan) Undo(kernel.Kernel) error                 { return nil }
 func (p *meddlerPlan) Absent() []string                         { return nil }
-func (p *meddlerPlan) Removes() bool                            { return false }
+func (p *meddlerPlan) Removes() kind.Size                       { return kind.Size{} }
 
 func (p *meddlerPlan) Save(context.Context, *kind.Target, kernel.Kernel, *images.Stage) (images.Details, error) {
 	return nil, nil

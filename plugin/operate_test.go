@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"runtime"
 	"testing"
 	"unsafe"
@@ -132,10 +133,20 @@ func (op *operation) run(ns *nsenter.Namespace) (err error) {
 	return err
 }
 
-// result runs an operation in a process of its own and returns its error.
+// result runs an operation in a process of its own and returns its error. Of a
+// restore that must be the one that its dry run gave before.
 func (op operation) result(t *testing.T) error {
 	t.Helper()
-	return resultOf(t, op.start(t))
+	if !op.Restore {
+		return resultOf(t, op.start(t))
+	}
+	dry := op
+	dry.DryRun = true
+	said, err := resultOf(t, dry.start(t)), resultOf(t, op.start(t))
+	if number := regexp.MustCompile(`\b\d+ tasks`); number.ReplaceAllString(fmt.Sprint(said), "") != number.ReplaceAllString(fmt.Sprint(err), "") {
+		t.Errorf("the dry run says %v, the restore %v", said, err)
+	}
+	return err
 }
 
 func (op operation) start(t *testing.T) *nstest.Process {

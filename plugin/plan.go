@@ -55,10 +55,15 @@ func (r *restore) may(ctx context.Context, k kernel.Kernel) error {
 			return err
 		}
 	}
-	if r.opt.DryRun {
-		return r.mayStop(ctx)
+	if !r.opt.DryRun {
+		if err := r.conflicts(); err != nil {
+			return err
+		}
 	}
-	return r.conflicts()
+	if err := r.roomToSave(); err != nil || !r.opt.DryRun {
+		return err
+	}
+	return r.mayStop(ctx)
 }
 
 func (r *restore) conflicts() error {

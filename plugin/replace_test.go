@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -162,21 +163,34 @@ var replaceKilledProgram = nstest.Program("plugin.replacekilled", func(args []st
 	mustBe(err, nil)
 })
 
-// What cannot be saved is not replaced.
+// What cannot be saved is not replaced. Whether there is room a dry run looks too.
 func TestReplacedCannotBeSaved(t *testing.T) {
 	nstest.Require(t, "root")
-	small := t.TempDir()
-	if err := unix.Mount("small", small, "tmpfs", 0, "nr_blocks=4"); err != nil {
-		t.Fatal(err)
+	for _, c := range []struct {
+		name, room string
+		dry        bool
+		says       string
+	}{
+		{"no room", "nr_blocks=8", true, "save what is to be replaced: it takes 76896 bytes, and "},
+		{"no room", "nr_blocks=8", false, "save what is to be replaced: it takes 76896 bytes, and "},
+		{"no files", "nr_inodes=7", false, "save what is to be replaced, nothing was changed: "},
+	} {
+		t.Run(fmt.Sprintf("%s, dry run %t", c.name, c.dry), func(t *testing.T) {
+			small := t.TempDir()
+			if err := unix.Mount("small", small, "tmpfs", 0, c.room); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Unmount(small, unix.MNT_DETACH) })
+			ns, dir := nstest.Fresh(t), saved(t, aQueue(1, 0x11, "new"))
+			setLimits(t, ns, sysctls{65536, 65536, 32000})
+			fill(t, ns, aQueue(1, 0x11, strings.Repeat("x", 60000)))
+			was := stateOf(t, ns)
+			opt := plugin.RestoreOptions{Kinds: []plugin.Kind{msgq.Kind{}}, Namespace: ns, Dir: dir, Number: images.Auto, OnConflict: plugin.Replace, DryRun: c.dry}
+			_, err := plugin.Restore(t.Context(), opt.WithState(filepath.Join(small, "state"), nil))
+			wantFailure(t, err, c.says, unix.ENOSPC.Error())
+			wantSame(t, ns, was)
+		})
 	}
-	t.Cleanup(func() { unix.Unmount(small, unix.MNT_DETACH) })
-	ns, dir := nstest.Fresh(t), saved(t, aQueue(1, 0x11, "new"))
-	setLimits(t, ns, sysctls{65536, 65536, 32000})
-	fill(t, ns, aQueue(1, 0x11, strings.Repeat("x", 60000)))
-	was := stateOf(t, ns)
-	err := replacing(t, ns, dir, filepath.Join(small, "state"), []plugin.Kind{msgq.Kind{}})
-	wantFailure(t, err, "save what is to be replaced, nothing was changed: ", unix.ENOSPC.Error())
-	wantSame(t, ns, was)
 }
 
 // With a read-only /proc/sys an id cannot be chosen: that is found out before
@@ -187,11 +201,9 @@ func TestReplaceWithoutNextID(t *testing.T) {
 	ns := nstest.Fresh(t)
 	fill(t, ns, aQueue(4, 0x44, "one", "two"))
 	was := stateOf(t, ns)
-	for _, dry := range []bool{true, false} {
-		op := operation{PID: inhabit(t, ns).PID(), Restore: true, Dir: dir, NoWrite: true, OnConflict: plugin.Replace, DryRun: dry}
-		wantFailure(t, op.result(t), "open sysctl kernel.msg_next_id for writing", "writable /proc/sys", unix.EROFS.Error())
-		wantSame(t, ns, was)
-	}
+	op := operation{PID: inhabit(t, ns).PID(), Restore: true, Dir: dir, NoWrite: true, OnConflict: plugin.Replace}
+	wantFailure(t, op.result(t), "open sysctl kernel.msg_next_id for writing", "writable /proc/sys", unix.EROFS.Error())
+	wantSame(t, ns, was)
 }
 
 // One whose creator cannot be given again is not replaced: it could not be made
@@ -203,9 +215,7 @@ func TestReplaceOfAnothersQueue(t *testing.T) {
 	theirs.UID, theirs.GID, theirs.CUID, theirs.CGID = 1001, 1002, 1003, 1004
 	fill(t, ns, theirs)
 	was := stateOf(t, ns)
-	for _, dry := range []bool{true, false} {
-		op := operation{PID: inhabit(t, ns).PID(), Restore: true, Dir: dir, OnConflict: plugin.Replace, Without: []uint{unix.CAP_SETUID}, DryRun: dry}
-		wantFailure(t, op.result(t), "create queues as uid 1003, gid 1004", "CAP_SETUID")
-		wantSame(t, ns, was)
-	}
+	op := operation{PID: inhabit(t, ns).PID(), Restore: true, Dir: dir, OnConflict: plugin.Replace, Without: []uint{unix.CAP_SETUID}}
+	wantFailure(t, op.result(t), "create queues as uid 1003, gid 1004", "CAP_SETUID")
+	wantSame(t, ns, was)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +39,7 @@ func (r *restore) save(ctx context.Context, k kernel.Kernel) (err error) {
 		return nil
 	}
 	if r.saved, err = r.openSaved(completes, r.removes()); err != nil {
-		return fmt.Errorf("save what is to be replaced: %w", err)
+		return fmt.Errorf("save what is to be replaced, nothing was changed: %w", err)
 	}
 	for r.removes() {
 		err := r.saveInto(ctx, k, r.saved.dir.Stage(r.saved.number, os.Geteuid(), os.Getegid()))
@@ -56,13 +57,38 @@ func (r *restore) save(ctx context.Context, k kernel.Kernel) (err error) {
 }
 
 func (r *restore) removes() bool {
+	return slices.ContainsFunc(r.plans, func(p kind.Plan) bool { return p.Removes().Objects > 0 })
+}
+
+// roomToSave reports, by its error, whether there is room for what is going to be
+// removed.
+func (r *restore) roomToSave() error {
+	var bytes int64
 	for _, plan := range r.plans {
-		if plan.Removes() {
-			return true
+		if size := plan.Removes(); size.Objects > 0 {
+			bytes += size.Bytes + size.Messages*entryBytes + int64(size.Objects)*entryBytes + imageBytes
 		}
 	}
-	return false
+	if bytes == 0 {
+		return nil
+	}
+	path := r.savedParent()
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return fmt.Errorf("save what is to be replaced: statfs %s: %w", path, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < bytes {
+		return fmt.Errorf("save what is to be replaced: it takes %d bytes, and %s has %d: make room there, or remove the objects beforehand: %w", bytes, path, free, unix.ENOSPC)
+	}
+	return nil
 }
+
+// What an object or a message takes in an image beside its payload at most, and the
+// files of an image beside their entries.
+const (
+	entryBytes = 256
+	imageBytes = 16 << 10
+)
 
 func (r *restore) saveInto(ctx context.Context, k kernel.Kernel, stage *images.Stage) (err error) {
 	defer func() {

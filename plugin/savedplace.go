@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -49,6 +50,18 @@ func (r *restore) openSaved(completes, removes bool) (*saved, error) {
 	}
 	s.lock = lock
 	return s, nil
+}
+
+// savedParent is where that directory is, or is going to be.
+func (r *restore) savedParent() string {
+	dir, err := r.prelude.state()
+	switch place := state.Place(); {
+	case err == nil:
+		return dir.Path()
+	case errors.Is(err, state.ErrNowhere) && place != "": // a dry run does not make it
+		return filepath.Dir(place)
+	}
+	return os.TempDir()
 }
 
 func (r *restore) openTemporary(removes bool) (*saved, error) {

@@ -71,7 +71,7 @@ func (s *story) restore(dir string, want map[plugin.Action]int, change ...func(*
 func (s *story) refused(dir string, words ...string) {
 	s.t.Helper()
 	was := stateOf(s.t, s.target)
-	_, err := s.try(dir)
+	_, err := foretold(s.t, s.options(dir))
 	wantFailure(s.t, err, words...)
 	wantSame(s.t, s.target, was)
 }
@@ -80,7 +80,7 @@ func (s *story) refused(dir string, words ...string) {
 func (s *story) conflicts(remedy plugin.Remedy, dir string, words ...string) {
 	s.t.Helper()
 	was := stateOf(s.t, s.target)
-	_, err := s.try(dir)
+	_, err := foretold(s.t, s.options(dir))
 	wantFailure(s.t, err, words...)
 	if c, is := errors.AsType[*plugin.ConflictError](err); !is || c.Remedy != remedy {
 		s.t.Errorf("%v: %+v, want the remedy %q", err, c, remedy)

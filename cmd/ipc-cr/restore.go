@@ -40,6 +40,14 @@ func newRestore() *cobra.Command {
 namespace: with their ids, keys, owners, creators, limits and messages. All of
 them are made, or none. Queues that are there already and equal are left alone.
 
+One that is in the way refuses the restore (--on-conflict fail). With adopt, one with
+the same key, id, owner and mode stays, and is filled if nobody has used it. With
+replace it is saved, and then the image's is made in its place; it comes back if a
+later step fails.
+
+If there is something to make, the tasks that live in the namespace are frozen
+meanwhile, ten seconds at most.
+
 The host's own namespace, which is that of every process outside containers, has to
 be asked for with --host.
 
@@ -59,7 +67,7 @@ file to end it).`,
 	cmd.Flags().StringVarP(&f.dir, "images-dir", "D", "", "read the images from `DIR`")
 	cmd.Flags().Uint32Var(&f.number, "ns-id", 0, "number `N` of the namespace in the names of the files (default: the only one)")
 	cmd.Flags().StringVar(&f.onConflict, "on-conflict", "fail", "what to do about a queue that is in the way: `fail|adopt|replace`")
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "check everything and tell what would be done")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "check everything and report what would be done")
 	cmd.Flags().BoolVar(&f.json, "json", false, "report as JSON")
 	_ = cmd.MarkFlagDirname("images-dir")
 	_ = cmd.MarkFlagFilename("pin")
@@ -109,17 +117,14 @@ func (f *restoreFlags) pinFree() error {
 	if f.pin == "" {
 		return nil
 	}
-	if ns, err := nsenter.OpenPath(f.pin); err == nil {
-		return errors.Join(fmt.Errorf("pin at %s: a namespace is pinned there (umount and remove it, or choose another path): %w", f.pin, os.ErrExist), ns.Close())
+	err := nsenter.MayPin(f.pin)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w: make the directory first (mkdir -p %s)", err, filepath.Dir(f.pin))
+	case errors.Is(err, os.ErrExist):
+		return fmt.Errorf("%w: remove it (a pin: umount it first), or choose another path", err)
 	}
-	if parent, err := os.Stat(filepath.Dir(f.pin)); err != nil || !parent.IsDir() {
-		return fmt.Errorf("pin at %s: no directory %s: make it first (mkdir -p)", f.pin, filepath.Dir(f.pin))
-	}
-	info, err := os.Lstat(f.pin)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > 0) {
-		return fmt.Errorf("pin at %s: something is there: %w", f.pin, os.ErrExist)
-	}
-	return nil
+	return err
 }
 
 func (f *restoreFlags) unpin() error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,7 +86,7 @@ func TestRestorePinNowhere(t *testing.T) {
 	nstest.Require(t, "userns")
 	pin := filepath.Join(t.TempDir(), "missing", "pin")
 	r := runCommand(t, "restore", "--new", "--pin", pin, "-D", exampleImages(t))
-	r.wantError(t, 1, "pin at "+pin, "no directory "+filepath.Dir(pin), "mkdir -p")
+	r.wantError(t, 1, fmt.Sprintf("pin at %q", pin), fmt.Sprintf("open directory %q: no such file", filepath.Dir(pin)+"/"), "mkdir -p "+filepath.Dir(pin))
 }
 
 // Who cannot write the report says that the work is done, and keeps the pin.

@@ -74,14 +74,22 @@ func (r *run) hold(ctx context.Context, ns *nsenter.Namespace) error {
 	if err != nil {
 		return errors.Join(err, w.End())
 	}
-	r.kept.Held, r.kept.Unseen = true, held.Unseen
+	r.kept.Held, r.kept.InDoubt = true, held.Unseen || held.LooseTotal > 0
+	if r.kept.HeldBy, err = fileClock(); err != nil {
+		return errors.Join(err, w.End())
+	}
 	r.say("%s of neighbours stopped", count(held.Tasks, "task"))
+	if held.LooseTotal > 0 {
+		t := held.Loose[0]
+		r.say("%s of neighbours not stopped, which must not use the queues before the dump is complete: %q (pid %d, tid %d) %s",
+			count(held.LooseTotal, "task"), t.Name, t.PID, t.TID, t.Why)
+	}
 	return nil
 }
 
 // thawing is how long neighbours are waited for whom somebody else keeps still:
 // another CRIU, which has had its turn and is about to let its container go. Those
-// of a paused pod stay as they are, and are as good as held.
+// of a paused pod stay as they are.
 const thawing = time.Second
 
 // holdAll holds the neighbours and none that only another CRIU run has stopped, and
@@ -143,8 +151,8 @@ func (r *run) complete(ctx context.Context, ns *nsenter.Namespace, before kept) 
 	}
 	if before.Since != 0 {
 		opt.Since = time.Unix(0, before.Since)
-		if neighbours > 0 && (!before.Held || before.Unseen) {
-			opt.BusySince = opt.Since.Unix()
+		if neighbours > 0 && (!before.Held || before.InDoubt) {
+			opt.BusySince, opt.Stopped = time.Unix(0, max(before.Since, before.HeldBy)).Unix(), r.stopped()
 		}
 	}
 	report, err := plugin.Complete(ctx, opt)
@@ -160,6 +168,19 @@ func (r *run) complete(ctx context.Context, ns *nsenter.Namespace, before kept) 
 		}
 	}
 	return r.watch(report.Number)
+}
+
+// stopped returns what reports the processes that cannot have used an object since
+// CRIU stopped the container: its own tasks, and the neighbours that the warden holds.
+func (r *run) stopped() func(pid int) bool {
+	tracers := []int{r.CRIU.PID}
+	if pid := r.wardenPID(); pid != 0 {
+		tracers = append(tracers, pid)
+	}
+	return func(pid int) bool {
+		stopped, err := freeze.StoppedBy(pid, tracers...)
+		return stopped && err == nil
+	}
 }
 
 // let lets the neighbours go. If they have run meanwhile, CRIU's copy may be torn

@@ -293,7 +293,7 @@ func TestUnseen(t *testing.T) {
 		fill(t, r.ns, 1, 2)
 		r.must(criuhook.PreDump)
 		if unseen {
-			r.forge(criuhook.PreDump, `"held":true`, `"held":true,"unseen":true`)
+			r.forge(criuhook.PreDump, `"held":true`, `"held":true,"in_doubt":true`)
 		}
 		inside(t, r.ns, func(k kernel.Kernel) error { return k.Send(0, message(0)) })
 		r.dump(1)

@@ -22,9 +22,11 @@ type kept struct {
 	// Of pre-dump:
 	Warnings []string `json:"warnings,omitempty"` // for the dump's JSON file
 	Since    int64    `json:"since_ns,omitempty"` // moment before CRIU wrote anything, as files are stamped
-	Held     bool     `json:"held,omitempty"`     // the neighbours stand still
-	// Unseen: some of them may not, because tasks were born too fast to be looked at.
-	Unseen bool `json:"unseen,omitempty"`
+	Held     bool     `json:"held,omitempty"`     // the neighbours are stopped
+	// InDoubt: some of them may not be, that somebody else has stopped, or that were born
+	// too fast to be looked at.
+	InDoubt bool  `json:"in_doubt,omitempty"`
+	HeldBy  int64 `json:"held_by_ns,omitempty"` // moment when the last one was stopped, by the clock of Since
 
 	// Of pre-restore:
 	LeftToCRIU bool `json:"left_to_criu,omitempty"` // the queues could not be kept from it

@@ -121,7 +121,7 @@ func (p *plan) Begin(k kernel.Kernel, t *kind.Target, s kind.Situation) error {
 }
 
 // Removes implements kind.Plan: there are no objects.
-func (p *plan) Removes() bool { return false }
+func (p *plan) Removes() kind.Size { return kind.Size{} }
 
 // Save implements kind.Plan: no image is complete without the limits.
 func (p *plan) Save(ctx context.Context, t *kind.Target, k kernel.Kernel, stage *images.Stage) (images.Details, error) {

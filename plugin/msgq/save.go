@@ -14,8 +14,15 @@ import (
 )
 
 // Removes implements kind.Plan.
-func (p *plan) Removes() bool {
-	return slices.ContainsFunc(p.steps, func(s step) bool { return len(s.doomed()) > 0 })
+func (p *plan) Removes() (size kind.Size) {
+	for i := range p.steps {
+		for _, q := range p.steps[i].doomed() {
+			size.Objects++
+			size.Messages += int64(q.QNum)
+			size.Bytes += int64(q.CBytes)
+		}
+	}
+	return size
 }
 
 // Save implements kind.Plan.

@@ -48,8 +48,7 @@ type Report struct {
 	// Unseen: tasks were born and ended all the while, faster than they could be
 	// looked at, and some of the namespace may be among them.
 	Unseen bool
-	// Loose are tasks of the namespace that are not held but may run again
-	// without us, by pid and tid.
+	// Loose are tasks of the namespace that are not held and may run, by pid and tid.
 	Loose []Task
 	Since time.Time // when the first one was seized, zero if there was none
 }
@@ -71,8 +70,7 @@ type Stopped struct {
 // that an execve(2) which does not end keeps us from letting go: they are free
 // when it has ended, or the calling process has. (Until then each such call keeps a
 // thread and a descriptor.) It is a *TaskError if one task
-// is to blame (it does not stop, it runs under another tracer, or EPERM or
-// EACCES: no right to trace it), ctx's cause if that ended it, and ErrHost for
+// is to blame (EPERM or EACCES: no right to trace it), ctx's cause if that ended it, and ErrHost for
 // the host's namespace.
 func All(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
 	s, err := all(ctx, inode, opt)

@@ -142,9 +142,9 @@ type Plan interface {
 	// what Begin, Make, Seal and Undo are going to do, and for making again what Make
 	// removes. Its error names what is missing.
 	May(k kernel.Kernel, s Situation) error
-	// Removes reports whether Make removes objects that are nowhere else: Save comes
-	// first then.
-	Removes() bool
+	// Removes counts the objects that Make removes and that are nowhere else. Save
+	// comes first where there are any.
+	Removes() Size
 	// Save writes the image of those objects, whole, as Survey.Copy would. Make
 	// removes none that is not as it was then. A kind without objects writes what
 	// goes with every image.

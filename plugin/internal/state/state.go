@@ -44,7 +44,7 @@ type Dir struct {
 // ErrNowhere if there is no place for one, ErrUntrusted if somebody else made
 // it.
 func Default() (*Dir, error) {
-	path := place()
+	path := Place()
 	if path == "" {
 		return nil, ErrNowhere
 	}
@@ -54,7 +54,7 @@ func Default() (*Dir, error) {
 // Existing is Default without making the directory: ErrNowhere too if it is not
 // there.
 func Existing() (*Dir, error) {
-	path := place()
+	path := Place()
 	if path == "" {
 		return nil, ErrNowhere
 	}
@@ -65,8 +65,8 @@ func Existing() (*Dir, error) {
 	return dir, err
 }
 
-// place is the path of the state directory, or empty.
-func place() string {
+// Place is the path of Default's directory, which need not be there, or empty.
+func Place() string {
 	if unix.Geteuid() == 0 && writable("/run") {
 		return filepath.Join("/run", dirName)
 	}

@@ -70,8 +70,9 @@ type Held struct {
 	// looked at, or CRIU is making them.
 	Unseen bool `json:"unseen"`
 	Exempt int  `json:"exempt"` // threads of the namespace that run on
-	// Loose are tasks that are not held and do not run now, but may run again
-	// without us. At most a few hundred are listed; LooseTotal counts all.
+	// Loose are tasks that could not be stopped, because somebody else had stopped
+	// them or they did not stop in time: they may run. At most a few hundred are
+	// listed; LooseTotal counts all.
 	Loose      []freeze.Task `json:"loose,omitempty"`
 	LooseTotal int           `json:"loose_total"`
 }
