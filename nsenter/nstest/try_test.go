@@ -21,13 +21,13 @@ func tried(t *testing.T, within time.Duration, attempt func(r *recorder) error) 
 func TestTry(t *testing.T) {
 	n := 0
 	r := tried(t, time.Minute, func(*recorder) error {
-		if n++; n < 3 {
-			return fmt.Errorf("reason %d", n)
+		if n++; n < 6 {
+			return fmt.Errorf("reason %d", n/3)
 		}
 		return nil
 	})
-	want := []string{"inconclusive, tried again: reason 1", "inconclusive, tried again: reason 2"}
-	if strings.Join(r.logs, "\n") != strings.Join(want, "\n") || r.fatal != "" || n != 3 {
+	want := []string{"inconclusive, tried again: reason 0", "inconclusive, tried again: reason 1"}
+	if strings.Join(r.logs, "\n") != strings.Join(want, "\n") || r.fatal != "" || n != 6 {
 		t.Errorf("%d attempts, logged %q, fatal %q", n, r.logs, r.fatal)
 	}
 }
