@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -212,9 +213,11 @@ func TestParseSysctl(t *testing.T) {
 			t.Errorf("%s: %d, %v, want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "x", "1.5", "18446744073709551616"} {
-		if got, err := parseSysctl(text); err == nil {
-			t.Errorf("%q: %d, want an error", text, got)
+	for text, want := range map[string]error{
+		"": strconv.ErrSyntax, "x": strconv.ErrSyntax, "1.5": strconv.ErrSyntax, "18446744073709551616": strconv.ErrRange,
+	} {
+		if got, err := parseSysctl(text); !errors.Is(err, want) {
+			t.Errorf("%q: %d, %v, want %v", text, got, err, want)
 		}
 	}
 }
