@@ -60,17 +60,15 @@ func keepBusy(t testing.TB, ns *nsenter.Namespace, key, messages int) (stop func
 		go func() {
 			ended <- ns.Run(func() error {
 				var buf [16]byte
-				at := uintptr(unsafe.Pointer(&buf[0]))
 				for !over.Load() {
-					size, _, err := unix.RawSyscall6(unix.SYS_MSGRCV, uintptr(id), at, 8, 0, unix.IPC_NOWAIT, 0)
+					size, _, err := unix.RawSyscall6(unix.SYS_MSGRCV, uintptr(id), uintptr(unsafe.Pointer(&buf)), 8, 0, unix.IPC_NOWAIT, 0)
 					if err == 0 {
-						_, _, err = unix.RawSyscall6(unix.SYS_MSGSND, uintptr(id), at, size, unix.IPC_NOWAIT, 0, 0)
+						_, _, err = unix.RawSyscall6(unix.SYS_MSGSND, uintptr(id), uintptr(unsafe.Pointer(&buf)), size, unix.IPC_NOWAIT, 0, 0)
 					}
 					if err != 0 {
 						return err
 					}
 				}
-				runtime.KeepAlive(&buf)
 				return nil
 			})
 		}()

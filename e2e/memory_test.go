@@ -22,9 +22,6 @@ const (
 	mib = 1 << 20
 	// maxResident bounds ipc-cr, however much is queued.
 	maxResident = 32 * mib
-	// memoryNeeded is for 512 MiB twice in queues and twice in files, and for
-	// all else that runs.
-	memoryNeeded = 4 << 30
 )
 
 // Memory does not grow with what is queued.
@@ -33,13 +30,7 @@ func TestMemory(t *testing.T) {
 		{1, 8192, 64 << 10}, {8, 1024, 64 << 10}, {1, 512, mib}, {8, 64, mib},
 	} {
 		t.Run(fmt.Sprintf("%dx%dx%dKiB", c.queues, c.messages, c.size>>10), func(t *testing.T) {
-			nstest.Require(t, "root")
-			if testing.Short() {
-				t.Skip("copies 512 MiB several times")
-			}
-			if free := availableMemory(t); free < memoryNeeded {
-				t.Skipf("needs %d MiB of memory, %d are available", memoryNeeded/mib, free/mib)
-			}
+			nstest.Require(t, "root", "long", "memory") // 512 MiB, several times
 			source := nstest.Fresh(t)
 			fillMuch(t, source, c.queues, c.messages, c.size)
 			carryMuch(t, source)
@@ -64,22 +55,6 @@ func carryMuch(t *testing.T, source *nsenter.Namespace) {
 	for _, name := range []string{"ipcns-msg-1.img", "ipcns-var-1.img"} {
 		compareStreams(t, filepath.Join(first, name), filepath.Join(second, name))
 	}
-}
-
-func availableMemory(t testing.TB) int {
-	t.Helper()
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		var kib int
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10
-		}
-	}
-	t.Fatal("/proc/meminfo: no MemAvailable")
-	return 0
 }
 
 // fillMuch sends messages that are all different.

@@ -22,10 +22,8 @@ const hostKeys = 16 // that hostKey is asked for, at most
 // go with the test.
 func hostNS(t testing.TB) *nsenter.Namespace {
 	t.Helper()
+	nstest.Require(t, "host")
 	ns := namespaceOf(t, os.Getpid())
-	if !ns.IsHost() {
-		t.Skip("the tests do not run in the host's IPC namespace")
-	}
 	t.Cleanup(func() {
 		for _, q := range ourHostQueues(t, ns) {
 			inNamespace(t, ns, func() error { return removeQueue(q.ID) })

@@ -53,12 +53,15 @@ func TestOpenRefuses(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), path+" is "+what) {
 					t.Errorf("Open: %v", err)
 				}
-				if err := atOnce(t, func() error { _, err := load(dir, 1); return err }); err == nil {
-					t.Error("taken for a checkpoint")
-				}
-				_ = atOnce(t, func() error { return generation(2).save(dir, 1) })
-				if got, err := load(dir, 1); err == nil && got != 2 {
-					t.Errorf("after the next checkpoint: generation %d", got)
+				err = atOnce(t, func() error { _, err := load(dir, 1); return err })
+				wantError(t, err, path+" is "+what+", not a regular file")
+				err = atOnce(t, func() error { return generation(2).save(dir, 1) })
+				got, again := load(dir, 1)
+				if what == "a directory" { // nothing is written over that
+					wantError(t, err, path+": is a directory")
+					wantError(t, again, path+" is "+what+", not a regular file")
+				} else if err != nil || again != nil || got != 2 {
+					t.Errorf("the next checkpoint: %v, generation %d, %v, want 2", err, got, again)
 				}
 			})
 		}

@@ -146,9 +146,7 @@ func TestSetInventoryIPCNumberKeepsOwnerAndMode(t *testing.T) {
 	if st.Mode&0o7777 != 0o641 || int(st.Uid) != uid || int(st.Gid) != gid {
 		t.Errorf("mode %#o, owner %d:%d, want 0641, %d:%d", st.Mode&0o7777, st.Uid, st.Gid, uid, gid)
 	}
-	if err := dir.SetInventoryIPCNumber(0); err == nil {
-		t.Error("0 was accepted")
-	}
+	wantError(t, dir.SetInventoryIPCNumber(0), "inventory.img: 0 is no number of a namespace")
 }
 
 func TestUnusedIPCNumber(t *testing.T) {
@@ -272,11 +270,9 @@ func TestIPCNumbersOfSpecialFiles(t *testing.T) {
 					t.Fatal(err)
 				}
 				_, err := dir.UnusedIPCNumber()
-				if err == nil || !strings.Contains(err.Error(), "not a regular file") {
-					t.Errorf("unused: %v", err)
-				}
-				if err := dir.SetInventoryIPCNumber(10); name == "inventory.img" && err == nil {
-					t.Error("it was replaced")
+				wantError(t, err, path+" is "+what+", not a regular file")
+				if name == "inventory.img" {
+					wantError(t, dir.SetInventoryIPCNumber(10), path+" is "+what+", not a regular file")
 				}
 			})
 		}

@@ -1,6 +1,7 @@
 package nsenter_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -97,13 +98,15 @@ func TestParseIDMap(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{
-		"0 0 1", "\n", "0 0\n", "0 0 1 1\n", "0 0 x\n", "-1 0 1\n", "+1 0 1\n", "0 0 4294967296\n", "0 0 0\n",
-		"1 0 4294967295\n", "0 1 4294967295\n", "4294967295 0 1\n",
-		"0 0 2\n1 9 2\n", "0 0 2\n9 1 2\n", "0 0 1\n\n",
+	for text, says := range map[string]string{
+		"0 0 1": "has no end", "\n": "has 0 fields, not 3", "0 0\n": "has 2 fields, not 3", "0 0 1 1\n": "has 4 fields, not 3",
+		"0 0 x\n": "invalid syntax", "-1 0 1\n": "invalid syntax", "+1 0 1\n": "invalid syntax", "0 0 4294967296\n": "value out of range", "0 0 0\n": "is empty",
+		"1 0 4294967295\n": "passes the last id", "0 1 4294967295\n": "passes the last id", "4294967295 0 1\n": "passes the last id",
+		"0 0 2\n1 9 2\n": "overlaps another line", "0 0 2\n9 1 2\n": "overlaps another line", "0 0 1\n\n": "has 0 fields, not 3",
 	} {
-		if got, err := nsenter.ParseIDMap([]byte(text)); err == nil {
-			t.Errorf("%q: accepted as %v", text, got)
+		line := fmt.Sprintf("id map, line %d ", max(1, strings.Count(text, "\n")))
+		if got, err := nsenter.ParseIDMap([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), line) || !strings.HasSuffix(err.Error(), says) {
+			t.Errorf("%q: %v, %v, want %s and %q", text, got, err, line, says)
 		}
 	}
 }

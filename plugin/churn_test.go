@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -47,11 +48,11 @@ func churnOne(key uintptr) {
 	mustBe(errnoOrNil(errno), nil)
 	for range rand.N(40) {
 		m := churned(rand.Int64N(1<<40) + 1)
-		unix.Syscall6(unix.SYS_MSGSND, id, address(m), uintptr(len(m)-8), unix.IPC_NOWAIT, 0, 0)
+		unix.Syscall6(unix.SYS_MSGSND, id, uintptr(unsafe.Pointer(unsafe.SliceData(m))), uintptr(len(m)-8), unix.IPC_NOWAIT, 0, 0)
 	}
 	buf := make([]byte, 1<<14)
 	for range rand.N(40) {
-		unix.Syscall6(unix.SYS_MSGRCV, id, address(buf), uintptr(len(buf)-8), 0, unix.IPC_NOWAIT, 0)
+		unix.Syscall6(unix.SYS_MSGRCV, id, uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)-8), 0, unix.IPC_NOWAIT, 0)
 	}
 	if rand.N(3) == 0 {
 		unix.Syscall(unix.SYS_MSGCTL, id, unix.IPC_RMID, 0)
@@ -84,7 +85,9 @@ func TestWalksAmongChurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	accepted, refused, thrown, messages := 0, 0, 0, 0
-	for end := time.Now().Add(length); time.Now().Before(end); {
+	enough := func() bool { return accepted > thrown && messages > 0 }
+	began := time.Now()
+	for time.Since(began) < length || !enough() && time.Since(began) < length+2*time.Minute {
 		report, err := plugin.Checkpoint(t.Context(), plugin.CheckpointOptions{
 			Kinds: kinds, Namespace: ns, Dir: dir, Number: 1, Force: true, Method: plugin.MethodBPF,
 		})
@@ -100,8 +103,8 @@ func TestWalksAmongChurn(t *testing.T) {
 		messages += wantChurned(t, dir)
 	}
 	t.Logf("%d accepted with %d messages, %d of them without a walk; %d refused", accepted, messages, thrown, refused)
-	if accepted == 0 || messages == 0 {
-		t.Error("no copy was accepted")
+	if !enough() {
+		t.Error("inconclusive: no walk was accepted that gave a message")
 	}
 }
 

@@ -20,12 +20,13 @@ import (
 // consistencyEnv says how many accepted checkpoints of each pace are wanted.
 const consistencyEnv = "IPC_CR_CONSISTENCY"
 
-// wantedCopies is the number, and how long it may take to get there.
+// wantedCopies is the number, and how long it may take to get there: on a machine that
+// does nothing else a minute is enough for the usual ones.
 func wantedCopies(t *testing.T, usual int) (int, time.Time) {
 	t.Helper()
 	text, set := os.LookupEnv(consistencyEnv)
 	if !set {
-		return usual, time.Now().Add(time.Minute)
+		return usual, time.Now().Add(4 * time.Minute)
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -36,7 +37,8 @@ func wantedCopies(t *testing.T, usual int) (int, time.Time) {
 
 // Whatever the namespace does, an accepted copy is a state that it had. Where it
 // is in use in every second, next to none is accepted: only one during which
-// the kernel let none of its threads run. Where it rests for a second, some are.
+// the kernel let none of its threads run. Where it rests for a second, some are. How
+// many it takes to prove anything is the table's matter: it goes on until there are.
 func TestConsistent(t *testing.T) {
 	nstest.Require(t, "userns")
 	consistent(t, plugin.MethodCopy)
@@ -64,7 +66,7 @@ func consistent(t *testing.T, method plugin.Method) {
 			collect := collector{ns: nstest.Fresh(t), dir: t.TempDir(), method: method}
 			startMovers(t, collect.ns, c.pace)
 			if c.accepted == 0 {
-				collect.until(t, time.Now().Add(time.Minute), func() bool { return collect.refused >= 2 })
+				collect.until(t, time.Now().Add(4*time.Minute), func() bool { return collect.refused >= 2 })
 				return
 			}
 			wanted, deadline := wantedCopies(t, c.accepted)
@@ -85,8 +87,7 @@ func (c *collector) until(t *testing.T, deadline time.Time, enough func() bool) 
 	t.Helper()
 	for !enough() {
 		if time.Now().After(deadline) {
-			t.Errorf("not enough: %d accepted, %d refused", c.accepted, c.refused)
-			return
+			t.Fatalf("inconclusive: %d accepted, %d refused", c.accepted, c.refused)
 		}
 		c.once(t)
 	}
@@ -119,10 +120,7 @@ func TestConsistentFrozen(t *testing.T) {
 	startMovers(t, ns, "0s")
 	wanted, _ := wantedCopies(t, 30)
 	for i := range wanted {
-		report, err := tryFrozen(t, ns, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		report := frozenCopy(t, ns, dir)
 		if report.Attempts != 1 || report.Frozen == nil || report.Frozen.Tasks < 2 || len(report.Frozen.Loose) > 0 {
 			t.Errorf("attempts %d, frozen %+v", report.Attempts, report.Frozen)
 		}

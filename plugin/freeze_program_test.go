@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,7 @@ var (
 	threadsProgram     = nstest.Program("plugin.threads", manyThreads)
 	forkStormProgram   = nstest.Program("plugin.forks", forkStorm)
 	threadStormProgram = nstest.Program("plugin.threadstorm", threadStorm)
+	singleProgram      = nstest.Program("plugin.single", single)
 	headlessProgram    = nstest.Program("plugin.headless", headless)
 	vforkProgram       = nstest.Program("plugin.vfork", vforkParent)
 	traceProgram       = nstest.Program("plugin.trace", trace)
@@ -64,7 +66,7 @@ func moveOne(buf *[16]byte, kind, from, to, at uintptr) {
 // tokenBuffer does not move, as a buffer on a stack might.
 var tokenBuffer [16]byte
 
-var tokenAddress = address(tokenBuffer[:])
+var tokenAddress = uintptr(unsafe.Pointer(&tokenBuffer))
 
 // manyThreads THREADS has so many threads; ten of them move tokens.
 func manyThreads(args []string) {
@@ -93,9 +95,9 @@ func manyThreads(args []string) {
 // moveType waits in the kernel, and lets the runtime know.
 func moveType(kind int, buf []byte) {
 	for _, way := range [2][2]uintptr{{tokenHere, tokenThere}, {tokenThere, tokenHere}} {
-		n, _, errno := unix.Syscall6(unix.SYS_MSGRCV, way[0], address(buf), 8, uintptr(kind), 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_MSGRCV, way[0], uintptr(unsafe.Pointer(unsafe.SliceData(buf))), 8, uintptr(kind), 0, 0)
 		for errno == unix.EINTR {
-			n, _, errno = unix.Syscall6(unix.SYS_MSGRCV, way[0], address(buf), 8, uintptr(kind), 0, 0)
+			n, _, errno = unix.Syscall6(unix.SYS_MSGRCV, way[0], uintptr(unsafe.Pointer(unsafe.SliceData(buf))), 8, uintptr(kind), 0, 0)
 		}
 		mustBe(errnoOrNil(errno), nil)
 		send(int(way[1]), buf[:8+n])
@@ -152,6 +154,16 @@ func headless([]string) {
 	})
 	fmt.Println("moving")
 	unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+}
+
+// single has a thread that moves the token, whatever the others do: it says its id.
+func single([]string) {
+	onThread(func() {
+		fmt.Println(unix.Gettid())
+		for {
+			move(&tokenBuffer, 1, tokenAddress)
+		}
+	})
 }
 
 // vforkParent waits in vfork for a child that moves the token.

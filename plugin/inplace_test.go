@@ -92,9 +92,8 @@ func TestInPlaceNotes(t *testing.T) {
 	do(t, s, takeOne(steady.ID))
 	s.refused(first, "went on")
 	s.restore(second, actions{plugin.ActionLeave: 1})
-	if err := plugin.NoteCheckpointIn(t.Context(), s.state, plugin.Checkpointed{Dir: "/d"}); err == nil {
-		t.Error("a checkpoint of nothing was noted")
-	}
+	err := plugin.NoteCheckpointIn(t.Context(), s.state, plugin.Checkpointed{Dir: "/d"})
+	wantFailure(t, err, "note the checkpoint in /d: without a time or a namespace")
 }
 
 // byTasks is the identity on a kernel without ids.

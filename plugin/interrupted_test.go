@@ -2,8 +2,11 @@ package plugin_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,6 +42,7 @@ var killedProgram = nstest.Program("plugin.killed", func(args []string) {
 	opt := plugin.RestoreOptions{
 		Kinds: kinds, Namespace: ns, Dir: args[1], Number: images.Auto, OnConflict: plugin.Adopt, InPlace: plugin.InPlaceRollback,
 	}
+	fmt.Println("begins")
 	_, err = plugin.Restore(context.Background(), opt.WithState(args[0], nil))
 	mustBe(err, nil)
 })
@@ -48,9 +52,14 @@ var moments = []string{"begun", "made", "unsealed", "sealed"}
 // kill lets a restore be killed at a moment.
 func (s *story) kill(dir, moment string) {
 	s.t.Helper()
-	p := nstest.Start(s.t, s.target, killedProgram, s.state, dir, moment)
-	if err := p.Wait(); err == nil {
-		s.t.Fatalf("%s: it was not killed", moment)
+	wantKilled(s.t, nstest.Start(s.t, s.target, killedProgram, s.state, dir, moment))
+}
+
+// wantKilled wants a program to kill itself.
+func wantKilled(t *testing.T, p *nstest.Process) {
+	t.Helper()
+	if err := p.Wait(); fmt.Sprint(err) != "signal: killed" {
+		t.Fatalf("it ends with %v, want that it is killed", err)
 	}
 }
 
@@ -175,14 +184,12 @@ func TestFailedIsTakenBack(t *testing.T) {
 	fails := func(o *plugin.RestoreOptions) {
 		o.Kinds = (&meddler{making: func(kernel.Kernel) error { return unix.EIO }}).kinds()
 	}
-	if _, err := s.try(earlier, fails); err == nil {
-		t.Fatal("it did not fail")
-	}
+	_, err := s.try(earlier, fails)
+	wantFailure(t, err, "restore "+earlier+" into ", unix.EIO.Error())
 	wantQueues(t, s.target)
 	s.restore(earlier, actions{plugin.ActionMake: 3})
-	if _, err := s.try(later, fails); err == nil {
-		t.Fatal("it did not fail")
-	}
+	_, err = s.try(later, fails)
+	wantFailure(t, err, "restore "+later+" into ", unix.EIO.Error())
 	if _, err := s.try(later); err != nil {
 		t.Fatal(err)
 	}
@@ -236,16 +243,47 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		return nil
 	})
 	later := s.checkpoint()
-	for range 12 {
-		s.target = nstest.Fresh(t)
-		for _, dir := range []string{earlier, later} {
-			p := nstest.Start(t, s.target, killedProgram, s.state, dir, "never")
-			time.Sleep(rand.N(20 * time.Millisecond)) // not a wait for a state
-			p.Kill()
-			if _, err := s.try(dir); err != nil {
-				t.Fatal(err)
+	longest := 20 * time.Millisecond
+	nstest.Try(t, func() error {
+		partly := map[string]int{}
+		for range 12 {
+			s.target = nstest.Fresh(t)
+			for _, dir := range []string{earlier, later} {
+				if was := stateStats(t, s.target); s.killWithin(dir, longest) && !slices.Equal(was, stateStats(t, s.target)) {
+					partly[dir]++
+				}
+				if _, err := s.try(dir); err != nil {
+					t.Fatal(err)
+				}
 			}
+			wantQueues(t, s.target, second...)
 		}
-		wantQueues(t, s.target, second...)
+		t.Logf("of 12 each, %d and %d were killed with some of it done", partly[earlier], partly[later])
+		if len(partly) < 2 {
+			longest *= 2
+			return errors.New("no kill came in the middle of the one or the other restore")
+		}
+		return nil
+	})
+}
+
+// killWithin kills a restore at a moment after its beginning, and reports whether it
+// came before its end.
+func (s *story) killWithin(dir string, longest time.Duration) bool {
+	s.t.Helper()
+	p := nstest.Start(s.t, s.target, killedProgram, s.state, dir, "never")
+	if line, err := p.Stdout.ReadString('\n'); line != "begins\n" {
+		s.t.Fatalf("it says %q, %v", line, err)
+	}
+	time.Sleep(rand.N(longest)) // not a wait for a state
+	p.Kill()
+	switch err := p.Wait(); fmt.Sprint(err) {
+	case "<nil>":
+		return false
+	case "signal: killed":
+		return true
+	default:
+		s.t.Fatalf("the restore ends with %v", err)
+		return false
 	}
 }

@@ -35,7 +35,7 @@ const (
 // receive is msgrcv(2) of any message; send is msgsnd(2). Both wait.
 func receive(id int, buf []byte) int {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_MSGRCV, uintptr(id), address(buf), uintptr(len(buf)-8), 0, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_MSGRCV, uintptr(id), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)-8), 0, 0, 0)
 		if errno == 0 {
 			return int(n)
 		}
@@ -45,15 +45,13 @@ func receive(id int, buf []byte) int {
 
 func send(id int, buf []byte) {
 	for {
-		_, _, errno := unix.Syscall6(unix.SYS_MSGSND, uintptr(id), address(buf), uintptr(len(buf)-8), 0, 0, 0)
+		_, _, errno := unix.Syscall6(unix.SYS_MSGSND, uintptr(id), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)-8), 0, 0, 0)
 		if errno == 0 {
 			return
 		}
 		mustBe(errno, unix.EINTR)
 	}
 }
-
-func address(buf []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(buf))) }
 
 func mustBe(err, want error) {
 	if !errors.Is(err, want) {

@@ -109,10 +109,7 @@ func TestReplacingIsKilled(t *testing.T) {
 	dir := s.checkpoint()
 	setLimits(t, s.target, sysctls{10000, 40000, 32000})
 	fill(t, s.target, inTheWay...)
-	p := nstest.Start(t, s.target, replaceKilledProgram, s.state, dir, "making")
-	if err := p.Wait(); err == nil {
-		t.Fatal("it was not killed")
-	}
+	wantKilled(t, nstest.Start(t, s.target, replaceKilledProgram, s.state, dir, "making"))
 	left := savedFiles(t, s.state)
 	if len(left) != 1 {
 		t.Fatalf("saved: %q, want a directory", left)
@@ -149,7 +146,7 @@ func TestReplacingIsKilledThenFails(t *testing.T) {
 	dir := s.checkpoint()
 	setLimits(t, s.target, sysctls{10000, 40000, 32000})
 	fill(t, s.target, inTheWay...)
-	nstest.Start(t, s.target, replaceKilledProgram, s.state, dir, "making").Wait()
+	wantKilled(t, nstest.Start(t, s.target, replaceKilledProgram, s.state, dir, "making"))
 	m := &meddler{making: func(kernel.Kernel) error { return unix.EIO }}
 	wantFailure(t, replacing(t, s.target, dir, s.state, m.kinds()), unix.EIO.Error())
 	wantQueues(t, s.target, inTheWay...)

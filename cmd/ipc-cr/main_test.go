@@ -108,7 +108,7 @@ func addQueue(t testing.TB, ns *nsenter.Namespace, key, messages, size int) (id 
 		copy(buf[8:], strings.Repeat("message ", size/8+1))
 		buf[0], buf[7] = 1, 1 // above 0 in either byte order
 		for range messages {
-			if _, _, errno := unix.Syscall6(unix.SYS_MSGSND, got, address(buf), uintptr(size), 0o4000, 0, 0); errno != 0 {
+			if _, _, errno := unix.Syscall6(unix.SYS_MSGSND, got, uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(size), 0o4000, 0, 0); errno != 0 {
 				return errno
 			}
 		}
@@ -119,8 +119,6 @@ func addQueue(t testing.TB, ns *nsenter.Namespace, key, messages, size int) (id 
 	}
 	return id
 }
-
-func address(buf []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(buf))) }
 
 // countMessages is MSG_INFO: msgpool is the number of queues then, msgmap that
 // of messages (linux/msg.h).

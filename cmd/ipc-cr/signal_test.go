@@ -214,11 +214,15 @@ func tasksStopped(t *testing.T, ns *nsenter.Namespace) (n int) {
 // After ten seconds the freeze ends, whatever took them: here ipc-cr itself is
 // stopped, and nobody has it go on.
 func TestFrozenForTooLong(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes ten seconds")
-	}
-	nstest.Require(t, "userns")
+	nstest.Require(t, "userns", "long") // the ten seconds
 	t.Parallel()
+	nstest.Try(t, func() error { return stopIPCCR(t) })
+}
+
+// stopIPCCR has ipc-cr keep tasks stopped that it cannot let go itself. The error says
+// that it took too long for what else the machine may have done.
+func stopIPCCR(t *testing.T) error {
+	t.Helper()
 	ns, path := slow(t)
 	dir := filepath.Join(t.TempDir(), "images")
 	p := copying(t, dir, "--ns", path, "--freeze")
@@ -230,13 +234,18 @@ func TestFrozenForTooLong(t *testing.T) {
 		t.Error("nobody stands still")
 	}
 	eventually(t, "everybody runs", func() bool { return tasksStopped(t, ns) == 0 })
-	if stood := time.Since(began); stood < 9*time.Second || stood > 12*time.Second {
+	stood := time.Since(began)
+	if stood < 9*time.Second {
 		t.Errorf("everybody ran again after %v, want ten seconds", stood)
 	}
 	if status, out := runProcess(p); status != 1 || out != "" {
 		t.Errorf("exit status %d, stdout %q", status, out)
 	}
 	wantNothingLeft(t, dir)
+	if stood > 12*time.Second {
+		return fmt.Errorf("everybody ran again after %v, want ten seconds", stood)
+	}
+	return nil
 }
 
 var smallFilesProgram = nstest.Program("smallfiles", func([]string) {

@@ -47,8 +47,9 @@ func refuse(errno unix.Errno, call, first uint32) error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0); err != nil {
-		return fmt.Errorf("nstest: prctl PR_SET_SECCOMP: %w", err)
+	// Not by unix.Prctl: the address has to be made where the kernel is called.
+	if _, _, errno := unix.Syscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program))); errno != 0 {
+		return fmt.Errorf("nstest: prctl PR_SET_SECCOMP: %w", errno)
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
 func TestCheck(t *testing.T) {
@@ -80,10 +82,13 @@ func TestCheckSettings(t *testing.T) {
 	if wrong.OK || !wrong.Exists || wrong.Values != nil || !strings.Contains(wrong.Detail, path) {
 		t.Errorf("wrong: %+v", wrong)
 	}
+}
+
+// A user's file is refused, which is tested where it is read.
+func TestCheckSettingsOfRoot(t *testing.T) {
+	nstest.Require(t, "userns")
+	path := filepath.Join(t.TempDir(), "config.toml")
 	put(t, path, "neighbours_max = \"2s\"\nhost_queues = [\"4660:7\"]\n", 0o644)
-	if os.Geteuid() != 0 {
-		return // a user's file is refused, which is tested where it is read
-	}
 	right := settings(path)
 	want := &Values{Neighbours: "stop", NeighboursMax: 2e9, Later: "refuse", Again: "refuse", Existing: "refuse", Method: "auto", HostQueues: []string{"0x1234:7"}}
 	if diff := cmp.Diff(want, right.Values); diff != "" || !right.OK || !right.Exists {

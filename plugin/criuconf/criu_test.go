@@ -112,12 +112,22 @@ func TestCRIURunsWhatIsAdded(t *testing.T) {
 	}
 }
 
-// What Scripts refuses as CRIU's syntax, CRIU refuses too.
+// What Scripts refuses as CRIU's syntax, CRIU refuses too, or takes for what nobody means.
 func TestCRIURefuses(t *testing.T) {
 	nstest.Require(t, "root", "criu")
-	for _, text := range []string{"a b c d e\n", "log-file \"x\n", "tcp-close\r\n", "tcp-close#now\n", "--tcp-close\n", "action-script\t/bin/true # mine\n", "action-script /a /b\n", "action-script /bin/true\r\n"} {
-		if got, err := scriptsRun(t, t.TempDir(), text); err == nil {
-			t.Errorf("%q: CRIU ran %q", text, got)
+	const format = "Unsupported configuration file format"
+	for text, says := range map[string]string{
+		"a b c d e\n":                       format,
+		"log-file \"x\n":                    format,
+		"action-script /a /b\n":             format,
+		"tcp-close\r\n":                     "unrecognized option '--tcp-close\r'",
+		"tcp-close#now\n":                   "unrecognized option '--tcp-close#now'",
+		"--tcp-close\n":                     "unrecognized option '----tcp-close'",
+		"action-script\t/bin/true # mine\n": "unrecognized option '--action-script\t/bin/true'",
+		"action-script /bin/true\r\n":       "execvp(\"/bin/true\r\", ...) failed: No such file or directory",
+	} {
+		if got, err := scriptsRun(t, t.TempDir(), text); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: CRIU ran %q, %v, want %q", text, got, err, says)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package criuconf
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -85,8 +86,8 @@ func TestNotUnderstood(t *testing.T) {
 		if !ok || wrong.Line != c.line || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q: %v, %v, want line %d: %q", c.text, got, err, c.line, c.says)
 		}
-		if text, err := Add([]byte(c.text), "/x/"+Name); err == nil {
-			t.Errorf("%q became %q", c.text, text)
+		if text, again := Add([]byte(c.text), "/x/"+Name); fmt.Sprint(again) != fmt.Sprint(err) {
+			t.Errorf("%q became %q, %v, want %v", c.text, text, again, err)
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
 func TestVersionOf(t *testing.T) {
@@ -65,10 +67,8 @@ func TestVersionInTime(t *testing.T) {
 // Root asks only a criu that nobody else can exchange, wherever a link to it is;
 // install says why it did not.
 func TestVersionUntrusted(t *testing.T) {
+	nstest.Require(t, "root") // for others any criu will do
 	j := hostWithCRIU(t, "4.1.1", nil)
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: for others any criu will do")
-	}
 	dir, ran := j.root.abs("/usr/sbin"), j.root.abs("/ran")
 	put(t, filepath.Join(dir, "criu"), "#!/bin/sh\n: >"+ran+"\necho Version: 4.1.1\n", 0o755)
 	link(t, j.root.path, "/home/bin/criu", "../../usr/sbin/criu")

@@ -279,8 +279,9 @@ func TestUnheld(t *testing.T) {
 	nstest.Start(t, r.ns, idle)
 	fill(t, r.ns, 1, 2)
 	r.dump(1)
-	if _, err := r.run(criuhook.PostDump); !errors.Is(err, plugin.ErrDiffers) && (err == nil || !strings.Contains(err.Error(), "was in use while CRIU copied it")) {
-		t.Errorf("got %v", err)
+	_, err := r.run(criuhook.PostDump)
+	if want := "queue 0 (key 0x1): was in use while CRIU copied it, and its users were not stopped"; !errors.Is(err, plugin.ErrDiffers) || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("got %v, want ErrDiffers and %s", err, want)
 	}
 }
 
@@ -298,7 +299,7 @@ func TestUnseen(t *testing.T) {
 		inside(t, r.ns, func(k kernel.Kernel) error { return k.Send(0, message(0)) })
 		r.dump(1)
 		_, err := r.run(criuhook.PostDump)
-		if unseen != (err != nil && strings.Contains(err.Error(), "was in use while CRIU copied it")) {
+		if unseen != (err != nil) || unseen && !strings.HasSuffix(err.Error(), "queue 0 (key 0x1): was in use while CRIU copied it, and its users were not stopped") {
 			t.Errorf("unseen %t: %v", unseen, err)
 		}
 	}

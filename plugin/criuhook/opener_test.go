@@ -1,8 +1,12 @@
 package criuhook
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 )
 
@@ -35,20 +39,22 @@ func TestChildWithOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ours.Close()
-	if pid, err := childWithOpen(os.Getpid(), first); err == nil {
-		t.Errorf("found %d, without a child that has it open", pid)
+	if pid, err := childWithOpen(os.Getpid(), first); fmt.Sprint(err) != fmt.Sprintf("no child of process %d has %s open: say which process is criu", os.Getpid(), first) {
+		t.Errorf("found %d, %v, without a child that has it open", pid, err)
 	}
-	if pid, err := childWithOpen(os.Getpid(), first+"/none"); err == nil {
-		t.Errorf("found %d for a directory that is not there", pid)
+	if pid, err := childWithOpen(os.Getpid(), first+"/none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("found %d, %v for a directory that is not there", pid, err)
 	}
+	var last int
 	for _, dir := range []string{first, second} {
-		want := childHolding(t, dir)
-		if pid, err := childWithOpen(os.Getpid(), dir); err != nil || pid != want {
-			t.Errorf("found %d, %v, want %d", pid, err, want)
+		last = childHolding(t, dir)
+		if pid, err := childWithOpen(os.Getpid(), dir); err != nil || pid != last {
+			t.Errorf("found %d, %v, want %d", pid, err, last)
 		}
 	}
-	childHolding(t, second)
-	if pid, err := childWithOpen(os.Getpid(), second); err == nil {
-		t.Errorf("chose %d, one of two", pid)
+	both := []int{last, childHolding(t, second)}
+	slices.Sort(both)
+	if pid, err := childWithOpen(os.Getpid(), second); fmt.Sprint(err) != fmt.Sprintf("processes %d and %d both have %s open: say which is criu", both[0], both[1], second) {
+		t.Errorf("chose %d of %d, %v", pid, both, err)
 	}
 }

@@ -19,9 +19,8 @@ func moveMessages() {
 		os.Exit(1)
 	}
 	var buf [64]byte
-	at := uintptr(unsafe.Pointer(&buf))
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_MSGRCV, id, at, uintptr(len(buf)-8), 0, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_MSGRCV, id, uintptr(unsafe.Pointer(&buf)), uintptr(len(buf)-8), 0, 0, 0)
 		if errno == unix.EINTR {
 			continue
 		}
@@ -29,7 +28,7 @@ func moveMessages() {
 			os.Exit(1)
 		}
 		for errno = unix.EINTR; errno == unix.EINTR; {
-			_, _, errno = unix.Syscall6(unix.SYS_MSGSND, id, at, n, 0, 0, 0)
+			_, _, errno = unix.Syscall6(unix.SYS_MSGSND, id, uintptr(unsafe.Pointer(&buf)), n, 0, 0, 0)
 		}
 	}
 }

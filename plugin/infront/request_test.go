@@ -3,6 +3,7 @@ package infront
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -49,13 +50,26 @@ func TestParseCommandLine(t *testing.T) {
 }
 
 func TestParseCommandLineRefuses(t *testing.T) {
-	for _, text := range []string{
-		"dump", "dump -t", "dump -t 0", "dump -t -5", "dump -t 4x", "dump -t 4294967296", "dump --tree",
-		"dump --tre 42", "dump --new-option value -t 42", "dump restore -t 42", "dump -t 42 -Z", "dump -vt 42", "dump -t 42 -:",
-		"swrk x", "swrk -1 dump", "swrk 99999999999",
+	for text, says := range map[string]string{
+		"dump":                          `dump of process ""`,
+		"dump -t":                       "-t without its argument",
+		"dump -t 0":                     `dump of process "0"`,
+		"dump -t -5":                    `dump of process "-5"`,
+		"dump -t 4x":                    `dump of process "4x"`,
+		"dump -t 4294967296":            `dump of process "4294967296"`,
+		"dump --tree":                   "--tree without its argument",
+		"dump --tre 42":                 `["dump" "42"]: more than one command, or an option unknown here`,
+		"dump --new-option value -t 42": `["dump" "value"]: more than one command, or an option unknown here`,
+		"dump restore -t 42":            `["dump" "restore"]: more than one command, or an option unknown here`,
+		"dump -t 42 -Z":                 "-Z is unknown here",
+		"dump -vt 42":                   `["dump" "42"]: more than one command, or an option unknown here`,
+		"dump -t 42 -:":                 "-: is unknown here",
+		"swrk x":                        `swrk of descriptor "x"`,
+		"swrk -1 dump":                  "-1 is unknown here",
+		"swrk 99999999999":              `swrk of descriptor "99999999999"`,
 	} {
-		if got, err := ParseCommandLine(strings.Fields(text)); err == nil {
-			t.Errorf("%q: %+v", text, got)
+		if got, err := ParseCommandLine(strings.Fields(text)); fmt.Sprint(err) != "command line of criu: "+says {
+			t.Errorf("%q: %+v, %v, want %q", text, got, err, says)
 		}
 	}
 }
@@ -137,23 +151,23 @@ func TestReadRequestObstacles(t *testing.T) {
 }
 
 func TestReadRequestRefuses(t *testing.T) {
-	for name, message := range map[string][]byte{
-		"no protobuf":     []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
-		"type twice":      append(varint(reqType, 10), varint(reqType, typeDump)...),
-		"type a string":   text(reqType, "dump"),
-		"opts twice":      append(dumpRequest(varint(optsPID, 1)), text(reqOpts, "")...),
-		"opts cut off":    append(varint(reqType, typeDump), reqOpts<<3|2, 100),
-		"opts garbage":    dumpRequest([]byte{0xff}),
-		"pid twice":       dumpRequest(varint(optsPID, 1), varint(optsPID, 2)),
-		"pid a string":    dumpRequest(text(optsPID, "1")),
-		"pid -1":          dumpRequest(varint(optsPID, math.MaxUint64)),
-		"pid of 32 bits":  dumpRequest(varint(optsPID, 1<<31)),
-		"external number": dumpRequest(varint(optsPID, 1), varint(optsExternal, 1)),
-		"cut in the end":  dumpRequest(varint(optsPID, 1), []byte{9<<3 | 1, 1}),
+	for says, message := range map[string][]byte{
+		"variable length integer overflow":                []byte("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+		"offset 3: field 1 is there twice":                append(varint(reqType, 10), varint(reqType, typeDump)...),
+		"offset 1: field 1 has wire type 2 instead of 0":  text(reqType, "dump"),
+		"offset 7: field 2 is there twice":                append(dumpRequest(varint(optsPID, 1)), text(reqOpts, "")...),
+		"offset 3: field 2: unexpected EOF":               append(varint(reqType, typeDump), reqOpts<<3|2, 100),
+		"offset 0: unexpected EOF":                        dumpRequest([]byte{0xff}),
+		"offset 3: field 2 is there twice":                dumpRequest(varint(optsPID, 1), varint(optsPID, 2)),
+		"offset 1: field 2 has wire type 2 instead of 0":  dumpRequest(text(optsPID, "1")),
+		"opts.pid is -1":                                  dumpRequest(varint(optsPID, math.MaxUint64)),
+		"opts.pid is 2147483648":                          dumpRequest(varint(optsPID, 1<<31)),
+		"offset 4: field 37 has wire type 0 instead of 2": dumpRequest(varint(optsPID, 1), varint(optsExternal, 1)),
+		"offset 3: field 9: unexpected EOF":               dumpRequest(varint(optsPID, 1), []byte{9<<3 | 1, 1}),
 	} {
 		var got Request
-		if err := got.read(message); err == nil {
-			t.Errorf("%s: %+v", name, got)
+		if err := got.read(message); err == nil || !strings.HasSuffix(err.Error(), says) {
+			t.Errorf("%+v, %v, want %q", got, err, says)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package msgq
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -42,30 +43,37 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	boxes[700].Mode = modeInProgress
 	set := imageOf(t, unique(boxes)...)
 	boxes = unique(boxes)
-	partly := 0
-	for range rounds {
-		ns := nstest.Fresh(t)
-		w := newWorld(t, linux.NewSpace(ns, nil), ns, must(ns.Owner()), nil)
-		p := nstest.Start(t, ns, restoreProgram, set.Dir.Path())
-		if line, err := p.Stdout.ReadString('\n'); line != "begins\n" {
-			t.Fatalf("%q, %v", line, err)
+	longest := 15 * time.Millisecond
+	nstest.Try(t, func() error {
+		partly := 0
+		for range rounds {
+			ns := nstest.Fresh(t)
+			w := newWorld(t, linux.NewSpace(ns, nil), ns, must(ns.Owner()), nil)
+			p := nstest.Start(t, ns, restoreProgram, set.Dir.Path())
+			if line, err := p.Stdout.ReadString('\n'); line != "begins\n" {
+				t.Fatalf("%q, %v", line, err)
+			}
+			time.Sleep(rand.N(longest)) // not a wait for a state
+			p.Kill()
+			if left := len(w.stat()); left > 0 && left < len(boxes) {
+				partly++
+			}
+			if err := w.restore(set, kind.Fail); err != nil {
+				t.Fatalf("run again: %v", err)
+			}
+			w.want("run again", boxes...)
+			ns.Close()
+			if t.Failed() {
+				return nil
+			}
 		}
-		// Not a wait for a state: the moment is to be a random one.
-		time.Sleep(rand.N(15 * time.Millisecond))
-		p.Kill()
-		if left := len(w.stat()); left > 0 && left < len(boxes) {
-			partly++
+		t.Logf("in %d of %d rounds it was killed with some queues made", partly, rounds)
+		if partly == 0 {
+			longest *= 2
+			return errors.New("no kill came when some queues were made")
 		}
-		if err := w.restore(set, kind.Fail); err != nil {
-			t.Fatalf("run again: %v", err)
-		}
-		w.want("run again", boxes...)
-		ns.Close()
-		if t.Failed() {
-			return
-		}
-	}
-	t.Logf("in %d of %d rounds it was killed with some queues made", partly, rounds)
+		return nil
+	})
 }
 
 // unique makes queues private whose key is taken.

@@ -2,6 +2,8 @@ package msgq
 
 import (
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"math"
 	"os"
 	"path/filepath"
@@ -73,12 +75,13 @@ func TestLoadOfNothing(t *testing.T) {
 	w.mustRestore(set)
 }
 
-// Every byte that is missing or wrong is noticed before anything is made.
+// Every byte that is missing or wrong is noticed before anything is made: by the format,
+// or else by the JSON file, which knows the size and the checksum.
 func TestLoadOfADamagedImage(t *testing.T) {
 	w := memoryWorld(t)
 	w.put(newBox(1, 1, many(3, 13)...), newBox(2, 0, letter{1, "x"}))
-	set := w.mustSave()
-	path := set.Path(images.MsgKind)
+	saved := w.mustSave()
+	path := saved.Path(images.MsgKind)
 	whole := must(os.ReadFile(path))
 	for i := range whole {
 		damaged := append([]byte{}, whole...)
@@ -86,12 +89,24 @@ func TestLoadOfADamagedImage(t *testing.T) {
 		for _, data := range [][]byte{damaged, whole[:i]} {
 			check0(t, os.WriteFile(path, data, 0o600))
 			target := memoryWorld(t)
-			if err := target.restore(set, kind.Fail); err == nil || target.mem.Calls() != 0 {
+			err := target.restore(must(saved.Dir.Set(images.Auto)), kind.Fail)
+			if !errors.Is(err, images.ErrFormat) && !disagrees(err, data, whole) || target.mem.Calls() != 0 {
 				t.Fatalf("byte %d of %d, length %d: %v after %d calls", i, len(whole), len(data), err, target.mem.Calls())
 			}
 		}
 	}
 }
+
+// disagrees reports whether an error says how an image differs from the JSON file's.
+func disagrees(err error, data, whole []byte) bool {
+	how := fmt.Sprintf("CRC-32C %08x instead of %08x", crc(data), crc(whole))
+	if len(data) != len(whole) {
+		how = fmt.Sprintf("%d bytes instead of %d", len(data), len(whole))
+	}
+	return err != nil && strings.Contains(err.Error(), `"ipcns-msg-1.img" does not agree with ipc-cr-1.json: `+how+" ")
+}
+
+func crc(data []byte) uint32 { return crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)) }
 
 // swapped maps two users to each other's ids, and nobody else.
 func swapped(w *world) {

@@ -278,10 +278,16 @@ func TestMayRestoreIsAsked(t *testing.T) {
 	w.want("not allowed", original)
 }
 
+// What a neighbour receives from while it is compared is not what the image has; what it
+// removes cannot be compared.
 func TestRaceWhileComparing(t *testing.T) {
-	for name, act := range map[string]func(k *world){
-		"received": func(w *world) { must(w.mem.Task(neighbour).Receive(5)) },
-		"removed":  func(w *world) { check0(w.t, w.mem.Task(neighbour).Remove(5)) },
+	for name, c := range map[string]struct {
+		act   func(w *world)
+		errno error
+		says  string // the error, or the step
+	}{
+		"received": {func(w *world) { must(w.mem.Task(neighbour).Receive(5)) }, nil, "exists and differs in messages"},
+		"removed":  {func(w *world) { check0(w.t, w.mem.Task(neighbour).Remove(5)) }, unix.EINVAL, "compare queue 5 (key 0x55) with the image: copy message 1: "},
 	} {
 		w := memoryWorld(t)
 		w.put(original)
@@ -289,14 +295,19 @@ func TestRaceWhileComparing(t *testing.T) {
 		w.mem.Fail = func(call string, _ int) error {
 			if call == "Copy" {
 				if copies++; copies == 2 {
-					act(w)
+					c.act(w)
 				}
 			}
 			return nil
 		}
 		p, err := w.planned(imageOf(t, original), kind.Fail)
-		if err == nil && p.steps[0].action != kind.Conflict {
-			t.Errorf("%s: %s, want a conflict or an error", name, p.steps[0].action)
+		switch {
+		case c.errno != nil:
+			if !errors.Is(err, c.errno) || !strings.HasPrefix(err.Error(), c.says) {
+				t.Errorf("%s: %v, want %v and %q", name, err, c.errno, c.says)
+			}
+		case err != nil || p.steps[0].action != kind.Conflict || p.steps[0].reason != c.says:
+			t.Errorf("%s: %v, %+v, want a conflict that %s", name, err, p, c.says)
 		}
 	}
 }

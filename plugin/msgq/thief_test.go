@@ -1,8 +1,11 @@
 package msgq
 
 import (
+	"errors"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kind"
@@ -76,8 +79,8 @@ func TestThiefTakesTheNaturalID(t *testing.T) {
 		}
 	})
 	err := w.restore(imageOf(t, newBox(0, 5), newBox(1, 6)), kind.Fail)
-	if err == nil {
-		t.Error("restored over another queue")
+	if want := "restore queue 0 (key 0x5): msgget: the id is taken by queue 0 (key 0x77)"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 	w.want("stolen", thieves...)
 }
@@ -89,8 +92,9 @@ func TestKeyIsTakenMeanwhile(t *testing.T) {
 		b := newBox(50, 5, letter{1, "neighbour"})
 		w.make(k, &b)
 	})
-	if err := w.restore(imageOf(t, newBox(4242, 5, many(3, 3)...), newBox(7, 0)), kind.Fail); err == nil {
-		t.Error("restored over another queue")
+	err := w.restore(imageOf(t, newBox(4242, 5, many(3, 3)...), newBox(7, 0)), kind.Fail)
+	if !errors.Is(err, unix.EEXIST) || !strings.HasPrefix(err.Error(), "restore queue 4242 (key 0x5): ") {
+		t.Errorf("%v, want EEXIST and the queue", err)
 	}
 	w.want("taken", newBox(50, 5, letter{1, "neighbour"}))
 }

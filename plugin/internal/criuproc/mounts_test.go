@@ -1,8 +1,16 @@
 package criuproc
 
 import (
+	"bufio"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
 )
 
 // The way to a path goes over the mounts that are on it, in whatever order they
@@ -45,5 +53,70 @@ func TestPlaceHere(t *testing.T) {
 	proc, ok := placeOf(string(mounts), "/proc/self")
 	if other, otherOK := placeOf(string(mounts), "/usr/bin"); !ok || !otherOK || proc.path != "/self" || proc.device == other.device {
 		t.Errorf("/proc/self %+v, %t, /usr/bin %+v, %t", proc, ok, other, otherOK)
+	}
+}
+
+// In a mount namespace of its own a criu is one of ours as long as the script's
+// path leads to the same file.
+func TestOtherMountNamespace(t *testing.T) {
+	nstest.Require(t, "userns")
+	criu, s := copyOf(t, "sleep", name), script(t)
+	for name, c := range map[string]struct {
+		mount string
+		want  bool
+	}{
+		"as here":           {"true", true},
+		"something else":    {"mount -t tmpfs x " + filepath.Dir(criu), true},
+		"the script is not": {"mount -t tmpfs x " + filepath.Dir(s.Path), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", `exec 3<"$1"; `+c.mount+` && echo ready && exec /proc/self/fd/3 900`, "sh", criu)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid := start(t, cmd)
+			if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it is criu", func() bool {
+				exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
+				return err == nil && filepath.Base(exe) == "criu"
+			})
+			if p, is := found(t, s, pid); is != c.want {
+				t.Errorf("%+v, %t", p, is)
+			}
+		})
+	}
+}
+
+// So is one in a directory that it takes for the root (chroot(2)), of which its mounts
+// do not tell.
+func TestOtherRoot(t *testing.T) {
+	nstest.Require(t, "root")
+	criu, s, root := copyOf(t, "perl", name), script(t), t.TempDir()
+	for _, same := range []bool{false, true} {
+		if same { // another name of the same directory
+			below := filepath.Join(root, filepath.Dir(s.Path))
+			if err := os.MkdirAll(below, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount(filepath.Dir(s.Path), below, "", unix.MS_BIND, ""); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(below, unix.MNT_DETACH) })
+		}
+		cmd := exec.Command(criu, "-e", `chroot($ARGV[0]) or die; $| = 1; print "ready\n"; sleep 900`, root)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid := start(t, cmd)
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		if p, is := found(t, s, pid); is != same {
+			t.Errorf("the same script %t: %+v, %t", same, p, is)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"testing"
 
@@ -20,9 +21,13 @@ func TestBornSeized(t *testing.T) {
 			p := nstest.Start(t, ns, forkProgram, c.Path, "1", strconv.Itoa(flags))
 			c.waitMoved(t, 1)
 			loop := forkLoopOf(t, ns, p.PID())
-			for !bornSeized(t, ns.Inode(), loop, flags == 0) {
+			nstest.Try(t, func() error {
 				c.waitMoved(t, 1)
-			}
+				if !bornSeized(t, ns.Inode(), loop, flags == 0) {
+					return errors.New("the parent did not fork in that moment")
+				}
+				return nil
+			})
 			eventually(t, "the tracing thread has ended", func() bool {
 				for _, task := range append(tasksOf(t, ns.Inode()), tasksBut(t, ns.Inode())...) {
 					if task.parent == loop && task.tracer != 0 {

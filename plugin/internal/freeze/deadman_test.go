@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -43,30 +44,46 @@ func TestStoppedTracer(t *testing.T) {
 	const limit = 500 * time.Millisecond
 	for _, releases := range []bool{true, false} {
 		t.Run(fmt.Sprintf("releases %t", releases), func(t *testing.T) {
-			ns, c := nstest.Fresh(t), newCounters(t)
-			nstest.Start(t, ns, busyProgram, c.Path, "1", "1")
-			c.waitMoved(t, 1)
-			began := time.Now()
-			p := nstest.Start(t, nil, holdProgram, pathOf(ns), limit.String(), fmt.Sprint(releases))
-			readLine(t, p)
-			if err := unix.Kill(p.PID(), unix.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			c.mustRest(t)
-			c.waitMoved(t, 1)
-			most := limit
-			if !releases {
-				most += grace
-			}
-			if stood := time.Since(began); stood < limit || stood > most+2*time.Second {
-				t.Errorf("the tasks ran again after %v, want %v", stood, most)
-			}
-			mustBeFree(t, ns.Inode())
-			if alive := unix.Kill(p.PID(), 0) == nil && !endedBy(t, p.PID()); alive != releases {
-				t.Errorf("the tracer is alive: %t", alive)
-			}
+			nstest.Try(t, func() error { return stopTracer(t, limit, releases) })
 		})
 	}
+}
+
+// stopTracer stops one that holds a namespace's tasks. The error says that it took too
+// long for what else the machine may have done.
+func stopTracer(t *testing.T, limit time.Duration, releases bool) error {
+	t.Helper()
+	ns, c := nstest.Fresh(t), newCounters(t)
+	nstest.Start(t, ns, busyProgram, c.Path, "1", "1")
+	c.waitMoved(t, 1)
+	began := time.Now()
+	p := nstest.Start(t, nil, holdProgram, pathOf(ns), limit.String(), fmt.Sprint(releases))
+	readLine(t, p)
+	if time.Since(began) > limit/2 {
+		return errors.New("it has held them for too long already")
+	}
+	if err := unix.Kill(p.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	c.mustRest(t)
+	c.waitMoved(t, 1)
+	most := limit
+	if !releases {
+		most += grace
+		eventually(t, "the tracer has ended", func() bool { return endedBy(t, p.PID()) })
+	}
+	stood := time.Since(began)
+	if stood < limit {
+		t.Errorf("the tasks ran again after %v, want %v", stood, most)
+	}
+	mustBeFree(t, ns.Inode())
+	if releases && endedBy(t, p.PID()) {
+		t.Error("the tracer has ended")
+	}
+	if stood > most+2*time.Second {
+		return fmt.Errorf("the tasks ran again after %v, want %v", stood, most)
+	}
+	return nil
 }
 
 // endedBy reports whether a child of this process is a zombie.
@@ -81,6 +98,11 @@ func endedBy(t *testing.T, pid int) bool {
 
 // Without a limit a tracer that was stopped goes on, and holds the tasks again.
 func TestStoppedTracerWithoutLimit(t *testing.T) {
+	nstest.Try(t, func() error { return stopTracerWithoutLimit(t) })
+}
+
+func stopTracerWithoutLimit(t *testing.T) error {
+	t.Helper()
 	ns, c := nstest.Fresh(t), newCounters(t)
 	nstest.Start(t, ns, busyProgram, c.Path, "1", "1")
 	p := nstest.Start(t, nil, holdProgram, pathOf(ns), "0s", "false")
@@ -96,7 +118,8 @@ func TestStoppedTracerWithoutLimit(t *testing.T) {
 	defer proc.close()
 	eventually(t, "the tracer is stopped", func() bool { return proc.state(p.PID()) == 'T' })
 	eventually(t, "the tracer goes on", func() bool { return proc.state(p.PID()) != 'T' })
-	if stood := time.Since(began); stood < heartStopped-heartbeat-time.Second || stood > heartStopped+2*time.Second {
+	stood := time.Since(began)
+	if stood < heartStopped-heartbeat-time.Second {
 		t.Errorf("it went on after %v, want %v", stood, heartStopped)
 	}
 	for end := time.Now().Add(heartbeat + grace + time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
@@ -107,6 +130,10 @@ func TestStoppedTracerWithoutLimit(t *testing.T) {
 	}
 	p.Kill()
 	c.waitMoved(t, 1)
+	if stood > heartStopped+2*time.Second {
+		return fmt.Errorf("it went on after %v, want %v", stood, heartStopped)
+	}
+	return nil
 }
 
 // lettingGo begins to let go when its limit is over, and takes more time for that than a

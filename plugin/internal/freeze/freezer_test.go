@@ -15,12 +15,11 @@ type cgroup string
 
 func newCgroup(t *testing.T) cgroup {
 	t.Helper()
-	nstest.Require(t, "root")
-	f := findFreezer()
-	if f.dir == "" {
-		t.Skip("needs a mounted cgroup v1 freezer")
+	want := nstest.Freezer(t)
+	if got := findFreezer().dir; got != want {
+		t.Fatalf("the freezer is at %q, found at %q", want, got)
 	}
-	dir, err := os.MkdirTemp(f.dir, "ipc-cr-test-")
+	dir, err := os.MkdirTemp(want, "ipc-cr-test-")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package freeze
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -20,21 +21,34 @@ func TestFreezerKilled(t *testing.T) {
 	nstest.Start(t, ns, busyProgram, busyOnes.Path, "1", "30")
 	nstest.Start(t, ns, forkProgram, forks.Path, "8", cloneFlags(0))
 	nstest.Start(t, ns, spawnProgram, spawns.Path, "4")
-	held := 0
-	for range 50 {
-		p := nstest.Start(t, nil, freezeProgram, fmt.Sprint(ns.Inode()))
-		readLine(t, p)
-		time.Sleep(rand.N(40 * time.Millisecond))
-		p.Kill()
-		if line, err := p.Stdout.ReadString('\n'); err == nil && strings.HasPrefix(line, "held") {
-			held++
+	const kills = 50
+	longest := 40 * time.Millisecond
+	nstest.Try(t, func() error {
+		held := 0
+		for range kills {
+			p := nstest.Start(t, nil, freezeProgram, fmt.Sprint(ns.Inode()))
+			readLine(t, p)
+			time.Sleep(rand.N(longest)) // not a wait for a state
+			p.Kill()
+			if line, err := p.Stdout.ReadString('\n'); err == nil && strings.HasPrefix(line, "held") {
+				held++
+			}
+			mustBeFree(t, ns.Inode())
+			for _, c := range []counters{busyOnes, forks, spawns} {
+				c.waitMoved(t, 1)
+			}
 		}
-		mustBeFree(t, ns.Inode())
-		for _, c := range []counters{busyOnes, forks, spawns} {
-			c.waitMoved(t, 1)
+		t.Logf("killed %d times within %v, %d of them when all were held", kills, longest, held)
+		switch held {
+		case 0:
+			longest *= 2
+			return errors.New("no kill came when all were held")
+		case kills:
+			longest /= 2
+			return errors.New("no kill came before all were held")
 		}
-	}
-	t.Logf("killed 50 times, %d of them when all were held", held)
+		return nil
+	})
 }
 
 // TestAncestorsSpared runs the stopping program and its parent in the namespace.

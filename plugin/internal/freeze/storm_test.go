@@ -44,7 +44,7 @@ func TestStorms(t *testing.T) {
 				mustBeFree(t, ns.Inode())
 				c.waitMoved(t, 10)
 				if time.Now().After(deadline) {
-					t.Fatalf("%d of 20 stops in which nobody was born unseen", stops)
+					t.Fatalf("inconclusive: in %d of 20 stops nobody was born unseen", stops)
 				}
 			}
 		})

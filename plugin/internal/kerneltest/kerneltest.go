@@ -77,7 +77,9 @@ var contract = []struct {
 }
 
 // Run runs the suite. fresh makes an empty namespace with the limits of a fresh
-// one, which nobody else uses.
+// one, which nobody else uses, and whose threads have every capability but
+// CAP_SYS_RESOURCE over the initial user namespace: nothing may rely on that one,
+// which the root of a user namespace never has.
 func Run(t *testing.T, fresh func(testing.TB) kernel.Space) {
 	t.Helper()
 	for _, c := range contract {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 
 // drop takes capabilities from the calling thread, which ends with the Run it is
 // in.
-func drop(t *testing.T, capabilities ...uint) {
+func drop(t testing.TB, capabilities ...uint) {
 	t.Helper()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -212,9 +213,11 @@ func TestParseSysctl(t *testing.T) {
 			t.Errorf("%s: %d, %v, want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "x", "1.5", "18446744073709551616"} {
-		if got, err := parseSysctl(text); err == nil {
-			t.Errorf("%q: %d, want an error", text, got)
+	for text, want := range map[string]error{
+		"": strconv.ErrSyntax, "x": strconv.ErrSyntax, "1.5": strconv.ErrSyntax, "18446744073709551616": strconv.ErrRange,
+	} {
+		if got, err := parseSysctl(text); !errors.Is(err, want) {
+			t.Errorf("%q: %d, %v, want %v", text, got, err, want)
 		}
 	}
 }

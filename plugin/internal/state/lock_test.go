@@ -147,16 +147,20 @@ func TestLockOfARemovedFile(t *testing.T) {
 // that somebody has, to be waited for.
 func TestLockRefuses(t *testing.T) {
 	dir := openTemp(t)
-	for name, plant := range map[string]func(path string) error{
-		"link":      func(path string) error { return os.Symlink("/etc/passwd", path) },
-		"fifo":      func(path string) error { return unix.Mkfifo(path, 0o600) },
-		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+	for name, c := range map[string]struct {
+		plant func(path string) error
+		want  error
+	}{
+		"link":      {func(path string) error { return os.Symlink("/etc/passwd", path) }, ErrUntrusted},
+		"fifo":      {func(path string) error { return unix.Mkfifo(path, 0o600) }, ErrUntrusted},
+		"directory": {func(path string) error { return os.Mkdir(path, 0o700) }, unix.EISDIR},
 	} {
-		if err := plant(dir.Join(name + LockSuffix)); err != nil {
+		path := dir.Join(name + LockSuffix)
+		if err := c.plant(path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := dir.AwaitLock(t.Context(), name, "it", time.Minute); err == nil || errors.Is(err, ErrBusy) {
-			t.Errorf("%s: %v", name, err)
+		if _, err := dir.AwaitLock(t.Context(), name, "it", time.Minute); !errors.Is(err, c.want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v, want %v and the path", name, err, c.want)
 		}
 	}
 	if err := os.RemoveAll(dir.Path()); err != nil {

@@ -47,12 +47,20 @@ func TestCache(t *testing.T) {
 	}
 	damaged := bytes.Clone(whole)
 	damaged[len(damaged)-1] ^= 1
-	for name, content := range map[string][]byte{"damaged": damaged, "cut": whole[:len(whole)-3], "empty": nil, "head": whole[:cacheHead-1]} {
-		if err := dir.Replace(cacheName(), content); err != nil {
+	for name, c := range map[string]struct {
+		content []byte
+		says    string
+	}{
+		"damaged": {damaged, "damaged"},
+		"cut":     {whole[:len(whole)-3], "damaged"},
+		"empty":   {nil, "no types of a kernel"},
+		"head":    {whole[:cacheHead-1], "no types of a kernel"},
+	} {
+		if err := dir.Replace(cacheName(), c.content); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := readCache(dir, cacheName()); err == nil {
-			t.Errorf("%s: believed", name)
+		if _, err := readCache(dir, cacheName()); err == nil || err.Error() != dir.Join(cacheName())+": "+c.says {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 		if !bytes.Equal(load(), whole) {
 			t.Errorf("%s: not made anew", name)

@@ -219,6 +219,14 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// mustSay wants an error with this text.
+func mustSay(t testing.TB, err error, want string) {
+	t.Helper()
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 // imagesDir makes a directory of files that hold their own names.
 func imagesDir(t testing.TB, names ...string) string {
 	t.Helper()
