@@ -92,7 +92,7 @@ func TestRequirements(t *testing.T) {
 			t.Errorf("%s is demanded in .ci/run: %t", word, demanded)
 		}
 	}
-	if want := 14; len(requirements) != want {
+	if want := 15; len(requirements) != want {
 		t.Errorf("%d requirements, want %d", len(requirements), want)
 	}
 }
