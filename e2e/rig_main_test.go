@@ -29,8 +29,29 @@ func TestMain(m *testing.M) {
 	if _, ok := os.LookupEnv(hiddenEnv); ok {
 		os.Exit(runHidden())
 	}
-	nstest.Main(m)
+	nstest.MainInMounts(m, hideSettings)
 }
+
+// hideSettings puts a copy of /etc in its place, without what this machine's criu and
+// ipc-cr are told to do there. A copy, as tests lay overlays over it, which would show
+// what is hidden below other mounts.
+func hideSettings() error {
+	out, err := exec.Command("sh", "-c", hidingSettings, "sh").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("hide the settings of criu and ipc-cr: %w: %s", err, out)
+	}
+	return nil
+}
+
+const hidingSettings = `set -e
+at=$(mktemp -d)
+mount -t tmpfs -o mode=0755 etc "$at"
+cp -a /etc/. "$at"
+rm -rf "$at/criu" "$at/ipc-cr"
+mount --move "$at" /etc
+rmdir "$at"
+if [ -d "$HOME/.criu" ]; then mount -t tmpfs empty "$HOME/.criu"; fi
+`
 
 // patience is how long the rig waits for what takes milliseconds on an idle machine.
 const patience = 30 * time.Second
