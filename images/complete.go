@@ -74,7 +74,8 @@ func (d *Dir) Written(name string) (time.Time, error) {
 // none. The directory must be locked.
 func (d *Dir) RemoveManifest(n uint32) error { return d.remove(ManifestName(n)) }
 
-// RemoveSet removes the files of namespace number n, the JSON file first.
+// RemoveSet removes the files of namespace number n, the JSON file first. No error if
+// there are none. The directory must be locked.
 func (d *Dir) RemoveSet(n uint32) error {
 	names, err := d.Holds(n)
 	if err != nil {

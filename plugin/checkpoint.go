@@ -131,7 +131,9 @@ func checkpointInto(ctx context.Context, dir *images.Dir, opt CheckpointOptions,
 	t.Walker = copying.walker
 	s := &snapshot{target: t, opt: opt, dir: dir, uid: int(uid), gid: int(gid), copying: copying}
 	if opt.Freeze {
-		s.locks = p.locks()
+		if s.locks, err = p.locks(); err != nil {
+			return nil, err
+		}
 	}
 	if opt.Urgent {
 		t.Limits.Hurry()

@@ -12,6 +12,10 @@
 //		Kinds: kinds, Namespace: ns, Dir: "/var/lib/checkpoints/web", Number: 1,
 //	})
 //
+// While tasks are frozen the kernel's timers run against the calling process: where it
+// is stopped itself it gets SIGCONT at the end of ten seconds, and SIGKILL three seconds
+// after that, so that a container never stays frozen because of it.
+//
 // Package plugin/internal/guard starts, where something has to be put back even
 // after a SIGKILL, a second process of the same program, which a package
 // initializer recognises by its argv[0] before main runs.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
@@ -94,14 +96,16 @@ func (p *prelude) state() (*state.Dir, error) {
 }
 
 // locks returns the state directory as the place of locks, and of what has to
-// outlive a killed ipc-cr; nil where there is none that can be used, of which state
-// tells.
-func (p *prelude) locks() *state.Dir {
+// outlive a killed ipc-cr; nil where there can be none. One that is not to be trusted is
+// an error: others lock there, if only it is mended.
+func (p *prelude) locks() (*state.Dir, error) {
 	dir, err := p.state()
-	if err != nil {
-		return nil
+	for _, nowhere := range []error{state.ErrNowhere, unix.EROFS, unix.ENOSPC, unix.EDQUOT} {
+		if errors.Is(err, nowhere) {
+			return nil, nil
+		}
 	}
-	return dir
+	return dir, err
 }
 
 // sweep removes the records of dead namespaces, beside the operation.
