@@ -131,9 +131,7 @@ func checkpointInto(ctx context.Context, dir *images.Dir, opt CheckpointOptions,
 	t.Walker = copying.walker
 	s := &snapshot{target: t, opt: opt, dir: dir, uid: int(uid), gid: int(gid), copying: copying}
 	if opt.Freeze {
-		if s.locks, err = p.locks(); err != nil {
-			return nil, err
-		}
+		s.locks = p.locks()
 	}
 	if opt.Urgent {
 		t.Limits.Hurry()

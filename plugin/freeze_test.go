@@ -287,23 +287,3 @@ func TestFrozenLimitWhileStopping(t *testing.T) {
 		t.Errorf("%q is what Go programs say", err)
 	}
 }
-
-// A state directory that others could write to is no place for the lock. Nor is the
-// namespace's own file then: another ipc-cr, which trusts the directory, would not see it.
-func TestFreezeBesideUntrustedState(t *testing.T) {
-	nstest.Require(t, "userns")
-	ns := nstest.Fresh(t)
-	inhabit(t, ns)
-	path := filepath.Join(t.TempDir(), "state")
-	if err := errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, 0o777)); err != nil {
-		t.Fatal(err)
-	}
-	_, untrusted := statedir.Open(path)
-	opt := plugin.RestoreOptions{Kinds: kinds, Namespace: ns, Dir: saved(t, aQueue(1, 0x10, "x")), Number: 1}
-	_, err := plugin.Restore(t.Context(), opt.WithState(path, untrusted))
-	if !errors.Is(err, statedir.ErrUntrusted) {
-		t.Errorf("%v, want ErrUntrusted", err)
-	}
-	wantFailure(t, err, path)
-	wantQueues(t, ns)
-}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ipc-cr/ipc-cr/plugin/internal/guard"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
@@ -96,16 +94,14 @@ func (p *prelude) state() (*state.Dir, error) {
 }
 
 // locks returns the state directory as the place of locks, and of what has to
-// outlive a killed ipc-cr; nil where there can be none. One that is not to be trusted is
-// an error: others lock there, if only it is mended.
-func (p *prelude) locks() (*state.Dir, error) {
+// outlive a killed ipc-cr; nil where there is none that can be used, of which recoverState
+// warns. Then the namespace's own file is locked: all who find the directory so do that.
+func (p *prelude) locks() *state.Dir {
 	dir, err := p.state()
-	for _, nowhere := range []error{state.ErrNowhere, unix.EROFS, unix.ENOSPC, unix.EDQUOT} {
-		if errors.Is(err, nowhere) {
-			return nil, nil
-		}
+	if err != nil {
+		return nil
 	}
-	return dir, err
+	return dir
 }
 
 // sweep removes the records of dead namespaces, beside the operation.

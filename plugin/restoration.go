@@ -156,11 +156,7 @@ func (r *restore) freeze(ctx context.Context) (err error) {
 	if err := r.Limits.PutBack(); err != nil { // nothing is raised while others are waited for
 		return err
 	}
-	dir, err := r.prelude.locks()
-	if err != nil {
-		return err
-	}
-	if r.held, err = r.target.freeze(ctx, holding{exempt: r.opt.Exempt, dir: dir, wait: lockWait, limit: r.opt.frozen}); err != nil {
+	if r.held, err = r.target.freeze(ctx, holding{exempt: r.opt.Exempt, dir: r.prelude.locks(), wait: lockWait, limit: r.opt.frozen}); err != nil {
 		return err
 	}
 	r.Frozen = r.held.doubt() == sure

@@ -35,10 +35,7 @@ func (r *restore) savedName() string {
 // state directory, or among the temporary files where there is none. nil where there
 // is nothing to open.
 func (r *restore) openSaved(ctx context.Context, completes bool, wait time.Duration) (*saved, error) {
-	dir, err := r.prelude.locks()
-	if err != nil {
-		return nil, err
-	}
+	dir := r.prelude.locks()
 	if dir == nil {
 		return r.openTemporary()
 	}
