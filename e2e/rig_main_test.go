@@ -34,7 +34,8 @@ func TestMain(m *testing.M) {
 
 // hideSettings puts a copy of /etc in its place, without what this machine's criu and
 // ipc-cr are told to do there. A copy, as tests lay overlays over it, which would show
-// what is hidden below other mounts.
+// what is hidden below other mounts. /run/ipc-cr is the tests' own as well: what others
+// note there is not theirs.
 func hideSettings() error {
 	out, err := exec.Command("sh", "-c", hidingSettings, "sh").CombinedOutput()
 	if err != nil {
@@ -50,6 +51,8 @@ cp -a /etc/. "$at"
 rm -rf "$at/criu" "$at/ipc-cr"
 mount --move "$at" /etc
 rmdir "$at"
+mkdir -p -m 700 /run/ipc-cr
+mount -t tmpfs -o mode=0700 state /run/ipc-cr
 if [ -d "$HOME/.criu" ]; then mount -t tmpfs empty "$HOME/.criu"; fi
 `
 

@@ -3,6 +3,7 @@ package nstest
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -37,15 +38,17 @@ func Main(m *testing.M) {
 // privateEnv marks the test binary that MainInMounts has started.
 const privateEnv = "IPC_CR_NSTEST_PRIVATE"
 
-// MainInMounts is Main in a mount namespace of its own, which prepare makes ready.
-// Without CAP_SYS_ADMIN it is Main alone.
+// MainInMounts is Main in a mount namespace of its own, which prepare makes ready. What
+// the tests start inherits no descriptor of who started them: it is open in another
+// mount namespace, which CRIU refuses to dump. Without CAP_SYS_ADMIN it is Main alone.
 func MainInMounts(m *testing.M, prepare func() error) {
 	_, program := os.LookupEnv(programEnv)
 	_, private := os.LookupEnv(privateEnv)
 	switch {
 	case program || !private && makesNamespaces() != nil:
 	case private:
-		if err := errors.Join(os.Unsetenv(privateEnv), prepare()); err != nil {
+		err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+		if err := errors.Join(err, os.Unsetenv(privateEnv), prepare()); err != nil {
 			fmt.Fprintf(os.Stderr, "nstest: %v\n", err)
 			os.Exit(1)
 		}

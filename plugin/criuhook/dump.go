@@ -90,18 +90,22 @@ func (r *run) hold(ctx context.Context, ns *nsenter.Namespace) error {
 	return nil
 }
 
-// thawing is how long neighbours are waited for whom somebody else keeps still:
-// another CRIU, which has had its turn and is about to let its container go. Those
-// of a paused pod stay as they are.
-const thawing = time.Second
+// How long neighbours are waited for that somebody else keeps frozen.
+const (
+	// thawing is for those of a cgroup: of a paused pod they stay as they are.
+	thawing = time.Second
+	// letting is for those that are stopped under another tracer: mostly it is a CRIU,
+	// which has had its turn and is about to let its container go, and on a busy machine
+	// that takes its time.
+	letting = 10 * time.Second
+)
 
 // holdAll holds the neighbours and none that only another CRIU run has stopped, and
 // tries again where tasks were born too fast to be looked at.
 func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) (warden.Held, error) {
-	for deadline := time.Now().Add(thawing); ; {
+	for began := time.Now(); ; {
 		held, err := w.Hold(ctx, request)
-		loose := slices.ContainsFunc(held.Loose, func(t freeze.Task) bool { return t.Why == freeze.WhyTraced || t.Why == freeze.WhyFrozen })
-		if err != nil || !loose && !held.Unseen || time.Now().After(deadline) {
+		if err != nil || time.Since(began) >= waitFor(held) {
 			return held, err
 		}
 		if _, err := w.Let(); err != nil {
@@ -113,6 +117,20 @@ func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) 
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// waitFor returns how long all are waited for together that are not held yet.
+func waitFor(held warden.Held) time.Duration {
+	stopped := func(why string) bool {
+		return slices.ContainsFunc(held.Loose, func(t freeze.Task) bool { return t.Why == why })
+	}
+	switch {
+	case stopped(freeze.WhyTraced):
+		return letting
+	case stopped(freeze.WhyFrozen), held.Unseen:
+		return thawing
+	}
+	return 0
 }
 
 // postDump is the moment after CRIU has written everything: the container still

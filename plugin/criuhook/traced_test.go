@@ -1,8 +1,12 @@
 package criuhook_test
 
 import (
+	"fmt"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -14,25 +18,58 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 )
 
-// trace makes this process the tracer of another, which runs on, until the end of the
-// test.
-func trace(t *testing.T, pid int) {
+// trace makes this process the tracer of another one, all of whose threads run on, or
+// stop, until the end of the test or until it is let go.
+func trace(t *testing.T, pid int, stop bool) (letGo func()) {
 	t.Helper()
 	traced, over := make(chan error), make(chan struct{})
 	go func() {
 		runtime.LockOSThread() // it is the tracer, and ends with the goroutine
-		_, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, 0, 0, 0)
-		if errno != 0 {
-			traced <- errno
-			return
-		}
-		traced <- nil
+		traced <- seizeAll(pid, stop)
 		<-over
 	}()
 	if err := <-traced; err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { close(over) })
+	letGo = sync.OnceFunc(func() { close(over) })
+	t.Cleanup(letGo)
+	return letGo
+}
+
+func seizeAll(pid int, stop bool) error {
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return err
+	}
+	for _, thread := range threads {
+		tid, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return err
+		}
+		requests := []uintptr{unix.PTRACE_SEIZE}
+		if stop {
+			requests = append(requests, unix.PTRACE_INTERRUPT)
+		}
+		for _, request := range requests {
+			if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, request, uintptr(tid), 0, 0, 0, 0); errno != 0 {
+				return errno
+			}
+		}
+	}
+	return nil
+}
+
+// A neighbour that another CRIU has stopped is thawed soon after that one's turn is over,
+// and held then; on a busy machine it takes more than a moment.
+func TestNeighbourOfAnotherCRIU(t *testing.T) {
+	r := newRig(t)
+	neighbour := nstest.Start(t, r.ns, idle)
+	fill(t, r.ns, 1, 2)
+	time.AfterFunc(1500*time.Millisecond, trace(t, neighbour.PID(), true))
+	said := r.must(criuhook.PreDump)
+	if !strings.Contains(said, "of neighbours stopped") || strings.Contains(said, "not stopped") {
+		t.Errorf("pre-dump says %q", said)
+	}
 }
 
 // A neighbour that runs under a tracer cannot be stopped. What it leaves alone while
@@ -42,7 +79,7 @@ func TestTracedNeighbour(t *testing.T) {
 	for _, uses := range []bool{false, true} {
 		r := newRig(t)
 		neighbour := nstest.Start(t, r.ns, idle)
-		trace(t, neighbour.PID())
+		trace(t, neighbour.PID(), false)
 		fill(t, r.ns, 1, 2)
 		filled := time.Now().Unix()
 		await(t, "another second", func() bool { return time.Now().Unix() > filled }) // the queue's times are whole ones
