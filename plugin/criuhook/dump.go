@@ -97,7 +97,7 @@ const (
 	// letting is for those that are stopped under another tracer: mostly it is a CRIU,
 	// which has had its turn and is about to let its container go, and on a busy machine
 	// that takes its time.
-	letting = 10 * time.Second
+	letting = 5 * time.Second
 )
 
 // holdAll holds the neighbours and none that only another CRIU run has stopped, and

@@ -22,21 +22,29 @@ import (
 // stop, until the end of the test or until it is let go.
 func trace(t *testing.T, pid int, stop bool) (letGo func()) {
 	t.Helper()
-	traced, over := make(chan error), make(chan struct{})
+	requests := []uintptr{unix.PTRACE_SEIZE}
+	if stop {
+		requests = append(requests, unix.PTRACE_INTERRUPT)
+	}
+	traced, over, gone := make(chan error), make(chan struct{}), make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // it is the tracer, and ends with the goroutine
-		traced <- seizeAll(pid, stop)
+		defer close(gone)
+		runtime.LockOSThread() // it is the tracer
+		traced <- eachThread(pid, requests...)
 		<-over
+		if stop {
+			_ = eachThread(pid, unix.PTRACE_DETACH)
+		}
 	}()
 	if err := <-traced; err != nil {
 		t.Fatal(err)
 	}
-	letGo = sync.OnceFunc(func() { close(over) })
+	letGo = sync.OnceFunc(func() { close(over); <-gone })
 	t.Cleanup(letGo)
 	return letGo
 }
 
-func seizeAll(pid int, stop bool) error {
+func eachThread(pid int, requests ...uintptr) error {
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
 		return err
@@ -45,10 +53,6 @@ func seizeAll(pid int, stop bool) error {
 		tid, err := strconv.Atoi(thread.Name())
 		if err != nil {
 			return err
-		}
-		requests := []uintptr{unix.PTRACE_SEIZE}
-		if stop {
-			requests = append(requests, unix.PTRACE_INTERRUPT)
 		}
 		for _, request := range requests {
 			if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, request, uintptr(tid), 0, 0, 0, 0); errno != 0 {
