@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/mountinfo"
 )
 
 // freezer is the mount of the cgroup v1 freezer, see
@@ -39,7 +41,7 @@ func findFreezer() freezer {
 		if len(at) < 5 || len(what) < 3 || what[0] != "cgroup" || !listed(what[2], "freezer") {
 			continue
 		}
-		return freezer{dir: unescape(at[4]), root: unescape(at[3])}
+		return freezer{dir: mountinfo.Unescape(at[4]), root: mountinfo.Unescape(at[3])}
 	}
 	return freezer{}
 }
@@ -51,11 +53,6 @@ func listed(list, name string) bool {
 		}
 	}
 	return false
-}
-
-// unescape undoes mangle_path of fs/seq_file.c.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // stateOf returns freezer.state of the cgroup that a task's cgroup file names:
