@@ -68,10 +68,7 @@ type want struct {
 
 // name is that of the lock in the state directory.
 func (w *want) name() string {
-	if w.id != 0 {
-		return fmt.Sprintf("freeze-%d", w.id)
-	}
-	return fmt.Sprintf("freeze-inode-%d", w.ns.Inode())
+	return "freeze-" + state.NamespaceName(w.id, w.ns.Inode())
 }
 
 // wantsOf returns the namespace, and those that the threads of this process are
