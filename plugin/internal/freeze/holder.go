@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
 )
 
 // member is a task of the namespace, or a child just born to one.
@@ -68,7 +70,7 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 	return &holder{
 		proc:    proc,
 		freezer: findFreezer(),
-		want:    fmt.Appendf(nil, "ipc:[%d]", inode),
+		want:    []byte(nsenter.Link(inode)),
 		opt:     opt,
 		self:    os.Getpid(),
 		longest: longest,

@@ -102,7 +102,7 @@ func wantsOf(ns *nsenter.Namespace) (wants []want, err error) {
 // addWant leaves out the host's, and what is there already.
 func addWant(wants []want, w want) ([]want, error) {
 	known := slices.ContainsFunc(wants, func(o want) bool { return o.ns.Inode() == w.ns.Inode() })
-	if !known && w.ns.Inode() != hostInode {
+	if !known && w.ns.Inode() != nsenter.HostInode {
 		var err error
 		w.id, err = w.ns.ID()
 		return append(wants, w), err
