@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,6 +70,32 @@ type RestoreReport struct {
 	Warnings  []string       `json:"warnings,omitempty"`
 	Duration  time.Duration  `json:"duration_ns"`
 	Restored  *Restored      `json:"-"` // for NoteRan; nil without a record
+}
+
+// doneWords say what was done with an object, in the order of a sentence.
+var doneWords = []struct {
+	action Action
+	word   string
+}{
+	{ActionMake, "made"}, {ActionRemake, "made anew"}, {ActionKeep, "equal already"}, {ActionFill, "filled"},
+	{ActionAdopt, "adopted"}, {ActionReplace, "replaced"}, {ActionLeave, "left alone"}, {ActionRemove, "removed"},
+	{ActionConflict, "in conflict"},
+}
+
+// Done counts for people what the restore did, or would do, with the objects: "3
+// made, 1 equal already", "nothing to make" where that is none. Actions named in but
+// are passed over.
+func (r *RestoreReport) Done(but ...Action) string {
+	var parts []string
+	for _, w := range doneWords {
+		if n := r.Actions[w.action]; n > 0 && !slices.Contains(but, w.action) {
+			parts = append(parts, fmt.Sprintf("%d %s", n, w.word))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing to make"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Restore makes the objects of an images directory, CRIU's or ipc-cr's, in a
