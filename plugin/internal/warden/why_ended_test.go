@@ -109,7 +109,7 @@ func TestTurnSaysWhyItEnded(t *testing.T) {
 
 // So is the limit on how long tasks may stand still, where it comes before all have
 // stopped.
-func TestLimitNamesTheTask(t *testing.T) {
+func TestHoldSaysThatTheLimitIsOver(t *testing.T) {
 	nstest.Require(t, "userns")
 	ns, dir, c := nstest.Fresh(t), tempState(t), newCounters(t)
 	startFamily(t, ns, c, 0, 0)
