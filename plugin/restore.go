@@ -16,25 +16,30 @@ import (
 
 // RestoreOptions says what to restore and where to.
 type RestoreOptions struct {
-	Kinds      []Kind
+	Kinds      []Kind // in the order in which they are opened and made
 	Namespace  *nsenter.Namespace
 	Fresh      bool   // made by nsenter.New for this restore, nobody can reach it yet
 	Host       bool   // Namespace may be the host's: else that is refused (ErrHost)
 	Dir        string // images directory
 	Number     int64  // of the namespace in the names of the files, images.Auto for the only one
-	OnConflict Policy
-	DryRun     bool // tell what would be done
-	// Exempt reports processes of the namespace that need not be stopped, because
-	// they cannot run yet: those that CRIU is restoring. nil: none.
-	Exempt func(pid int) bool
-	// Rest says that somebody else restores the kinds that Kinds lacks, as CRIU
-	// does. Else there is a warning where the directory holds such.
-	Rest bool
+	OnConflict Policy // what to do about objects that are in the way
+	DryRun     bool   // report what would be done
+	Method     Method // how to copy what is compared or replaced; the default is MethodAuto
 	// Selected says that Kinds are those of Select: what a person has chosen is
 	// wanted in the namespace. With Adopt, a checkpoint of this very namespace then
 	// makes what is missing, unless this or a later checkpoint was restored since.
 	Selected bool
-	Progress Progress
+	Progress Progress // nil: nobody is told
+
+	// For callers that run inside CRIU's actions; others leave these at zero.
+
+	// Exempt reports processes of the namespace that need not be stopped, because
+	// they cannot run yet: those that CRIU is restoring. nil: none. It is called from
+	// another goroutine, with the pid as /proc shows it.
+	Exempt func(pid int) bool
+	// Rest says that somebody else restores the kinds that Kinds lacks, as CRIU
+	// does. Else there is a warning where the directory holds such.
+	Rest bool
 
 	// What was saved once is restored once: with Adopt, the record of what was
 	// restored into the namespace before decides. Fail and Replace are not bound by
@@ -46,7 +51,6 @@ type RestoreOptions struct {
 	// Existing decides about what is there and differs, and was not restored. ""
 	// is ExistingRefuse.
 	Existing Existing
-	Method   Method // how to copy what is compared or replaced; the default is MethodAuto
 
 	openState func() (*state.Dir, error) // nil for the usual one
 	identify  identifier                 // nil for Identity
