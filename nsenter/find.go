@@ -151,7 +151,7 @@ func openHandle(id, inode uint64) (int, error) {
 // initialUserInode is PROC_USER_INIT_INO of include/linux/proc_ns.h.
 const initialUserInode = 0xEFFFFFFD
 
-// InInitialUserNS tells whether the calling thread lives in the user namespace that
+// InInitialUserNS reports whether the calling thread lives in the user namespace that
 // the kernel starts with (user_namespaces(7)); false also where that cannot be looked
 // up. It needs no privilege.
 func InInitialUserNS() bool {

@@ -154,7 +154,7 @@ func fresh(dir *images.Dir, since time.Time) (uint32, error) {
 	return 0, fmt.Errorf("images of %d namespaces (%v), and not to be seen which are of this dump: use an empty directory", len(of), of)
 }
 
-// writtenBefore tells whether a file was last written before a moment.
+// writtenBefore reports whether a file was last written before a moment.
 func writtenBefore(dir *images.Dir, name string, moment time.Time) (bool, error) {
 	written, err := dir.Written(name)
 	return err == nil && written.Before(moment), err

@@ -87,7 +87,7 @@ func frozenText(w io.Writer, f *plugin.Frozen) {
 	if f == nil || f.Tasks == 0 && f.Unreadable == 0 && len(f.Loose) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "  %s stood still for %s\n", count(f.Tasks, "task"), round(f.Duration))
+	fmt.Fprintf(w, "  %s frozen for %s\n", count(f.Tasks, "task"), round(f.Duration))
 	if f.Unreadable > 0 {
 		fmt.Fprintf(w, "  %s could not be looked at, and may live in the namespace or not\n", count(f.Unreadable, "task"))
 	}

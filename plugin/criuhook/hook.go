@@ -198,7 +198,7 @@ func (r *run) namespace() (*nsenter.Namespace, error) {
 	return nsenter.OpenPID(r.InitPID)
 }
 
-// beside tells whether CRIU itself is in the namespace: then it takes it for its
+// beside reports whether CRIU itself is in the namespace: then it takes it for its
 // own, and leaves it alone.
 func (r *run) beside(ns *nsenter.Namespace) (bool, error) {
 	criu, err := nsenter.OpenPID(r.CRIU.PID)

@@ -180,6 +180,6 @@ func (r *run) restored(report *plugin.RestoreReport) {
 		r.say("%s", report.Recorded)
 	}
 	if f := report.Frozen; f != nil && f.Tasks > 0 {
-		r.say("%s of neighbours stood still for %s", count(f.Tasks, "task"), round(f.Duration))
+		r.say("%s of neighbours frozen for %s", count(f.Tasks, "task"), round(f.Duration))
 	}
 }

@@ -27,7 +27,7 @@ func init() {
 	}
 }
 
-// Invoked tells whether the binary was run under the name criu.
+// Invoked reports whether the binary was run under the name criu.
 func Invoked() bool { return len(os.Args) > 0 && filepath.Base(os.Args[0]) == Name }
 
 // Main is what the binary does when it was run under the name criu: it becomes
@@ -177,7 +177,7 @@ func (f *front) become(added []string) error {
 	return unix.Exec(f.next, args, append(env, added...))
 }
 
-// linked tells whether this process was found under a Link.
+// linked reports whether this process was found under a Link.
 func (p *place) linked() bool {
 	said := openSaid(p.link)
 	if said == nil {

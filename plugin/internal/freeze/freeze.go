@@ -127,7 +127,7 @@ func May(ctx context.Context, inode uint64, exempt func(pid int) bool) (unreadab
 // which then leaves tasks stopped that had been frozen by their cgroup.
 func (s *Stopped) Release() error { return s.end() }
 
-// Holds tells whether a process is one whose tasks in the namespace stand still, as
+// Holds reports whether a process is one whose tasks in the namespace stand still, as
 // far as All knew them.
 func (s *Stopped) Holds(pid int) bool { return s.processes[pid] }
 

@@ -76,7 +76,7 @@ func (f freezer) stateOf(cgroupFile []byte) string {
 	return ""
 }
 
-// frozen tells whether a task in state D is frozen by its cgroup. Where it
+// frozen reports whether a task in state D is frozen by its cgroup. Where it
 // sleeps is its own word; the cgroup's FROZEN means that all of its tasks are.
 func (h *holder) frozen(tid int) bool {
 	if h.proc.text(tid, "wchan") == wchanFrozen {
@@ -85,7 +85,7 @@ func (h *holder) frozen(tid int) bool {
 	return h.freezer.stateOf(h.proc.read(tid, "cgroup")) == "FROZEN"
 }
 
-// unseizable tells whether PTRACE_SEIZE would hang until the cgroup is thawed,
+// unseizable reports whether PTRACE_SEIZE would hang until the cgroup is thawed,
 // not even to be interrupted: it wakes a job-stopped task and waits for it
 // (JOBCTL_TRAPPING in ptrace_attach), and a frozen one does not wake. In state
 // D a job-stopped task is always frozen.

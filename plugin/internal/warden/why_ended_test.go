@@ -107,7 +107,7 @@ func TestTurnSaysWhyItEnded(t *testing.T) {
 	}
 }
 
-// So is the limit on how long tasks may stand still, where it comes before all have
+// So is the limit on how long tasks may be frozen, where it comes before all have
 // stopped.
 func TestHoldSaysThatTheLimitIsOver(t *testing.T) {
 	nstest.Require(t, "userns")
