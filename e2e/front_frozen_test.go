@@ -23,7 +23,7 @@ func fullQueue(t testing.TB, s subject) {
 	briefly(t, s, func(ns *nsenter.Namespace) { makeQueue(t, ns, manyKey, messages...) })
 }
 
-// TestFrontFrozen says for how long the container stands still with 16,384
+// TestFrontFrozen says for how long the container is frozen with 16,384
 // messages, and wants them all back, by CRIU alone and with the hook. CRIU needs
 // some time for any container, with runc, crun and Podman over 100 ms, most of it
 // for mounts, network and what it asks the runtime: what a queue adds is the rest.

@@ -39,7 +39,7 @@ func busyPod(t *testing.T, conf string, pause int, through []string) {
 		if torn := ringTorn(critQueues(t, filepath.Join(still.dir, image))); torn != nil {
 			t.Fatalf("round %d: %v\n%s", round, torn, still.logs())
 		}
-		t.Log(stoodStill(still.logs()))
+		t.Log(frozenFor(still.logs()))
 	}
 	mover.faultless(t, mover.ask(t, "stop"))
 	if torn := ringTorn(queues(t, p.ns)); torn != nil {
@@ -90,11 +90,11 @@ func ringTorn(found []queue) error {
 	return nil
 }
 
-// stoodStill returns what the hook says about the neighbours.
-func stoodStill(log string) string {
+// frozenFor returns what the hook says about the neighbours.
+func frozenFor(log string) string {
 	var said []string
 	for line := range strings.Lines(log) {
-		if strings.Contains(line, "ipc-cr:") && strings.Contains(line, "still") {
+		if strings.Contains(line, "ipc-cr:") && strings.Contains(line, "frozen") {
 			said = append(said, strings.TrimSpace(line))
 		}
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // Bodies of scripts. On restore the task in the making goes too: it holds CRIU's
-// socket to runc open, which would wait for an answer for ever.
+// socket to runc open, which would wait for an answer forever.
 const (
 	killCRIU = `kill -9 "$criu"; sleep 1`
 	killBoth = `kill -9 "$criu" $CRTOOLS_INIT_PID; sleep 1`

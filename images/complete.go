@@ -46,7 +46,7 @@ func (s *Set) fileSum(name string) (FileSum, error) {
 // CommitManifest writes nothing but the JSON file, for images that CRIU has
 // written; manifest.Files is the caller's. The file is complete when it gets its
 // name, but not brought to the disk: CRIU's images are not either, and to wait for
-// one means to wait for all of them, while tasks stand still.
+// one means to wait for all of them, while tasks are frozen.
 func (s *Stage) CommitManifest(manifest *Manifest, details map[string]Details) error {
 	if err := s.addManifest(manifest, details); err != nil {
 		return err

@@ -38,7 +38,7 @@ var special = map[string]func(t *testing.T, path string) error{
 }
 
 // Under each of our names anything but a regular file is refused, and at once:
-// opening a FIFO would wait for ever.
+// opening a FIFO would wait forever.
 func TestOpenRefuses(t *testing.T) {
 	for what, make := range special {
 		for _, name := range []string{"ipcns-var-1.img", "ipcns-msg-1.img", "ipc-cr-1.json"} {

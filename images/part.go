@@ -81,7 +81,7 @@ func NewPart(src io.ReaderAt, from, to int64) *Part {
 }
 
 // Keep keeps all that is read in memory, one behind the other, until Close, if the
-// part is no longer than KeptSize; it tells whether. Nothing is copied then, and
+// part is no longer than KeptSize; it reports whether. Nothing is copied then, and
 // Kept has the bytes. It must come before everything else.
 func (t *Part) Keep() bool {
 	size := t.to - t.from

@@ -18,7 +18,7 @@ import (
 func OpenIdentity(id Identity) (*Namespace, error) {
 	n, err := openIdentity(id, kernelID, openHandle)
 	if err != nil {
-		return nil, fmt.Errorf("find ipc namespace ipc:[%d] of id %d: %w", id.Inode, id.ID, err)
+		return nil, fmt.Errorf("find ipc namespace %s of id %d: %w", Link(id.Inode), id.ID, err)
 	}
 	return n, nil
 }
@@ -90,7 +90,7 @@ func adoptIf(fd int, id Identity, idOf idSource) (*Namespace, error) {
 // scanFor looks at the first task that is in a namespace of that inode number:
 // no two that exist have the same.
 func scanFor(id Identity, idOf idSource) (*Namespace, error) {
-	want := link(id.Inode)
+	want := Link(id.Inode)
 	var found *Namespace
 	err := errUnknown
 	walkErr := eachProcess(func(proc int, pid string) bool {
@@ -151,7 +151,7 @@ func openHandle(id, inode uint64) (int, error) {
 // initialUserInode is PROC_USER_INIT_INO of include/linux/proc_ns.h.
 const initialUserInode = 0xEFFFFFFD
 
-// InInitialUserNS tells whether the calling thread lives in the user namespace that
+// InInitialUserNS reports whether the calling thread lives in the user namespace that
 // the kernel starts with (user_namespaces(7)); false also where that cannot be looked
 // up. It needs no privilege.
 func InInitialUserNS() bool {

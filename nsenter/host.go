@@ -29,9 +29,9 @@ func (n *Namespace) IsHost() bool {
 func Name(inode uint64, host bool) string {
 	switch {
 	case inode == HostInode:
-		return fmt.Sprintf("the host's IPC namespace (%s)", link(inode))
+		return fmt.Sprintf("the host's IPC namespace (%s)", Link(inode))
 	case host:
-		return fmt.Sprintf("the IPC namespace of process 1, which counts as the host's (%s)", link(inode))
+		return fmt.Sprintf("the IPC namespace of process 1, which counts as the host's (%s)", Link(inode))
 	}
-	return link(inode)
+	return Link(inode)
 }

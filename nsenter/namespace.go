@@ -78,9 +78,11 @@ func (n *Namespace) Inode() uint64 { return n.key.ino }
 // Link returns what readlink(2) says of the ns/ipc link of a task that is in the
 // namespace, "ipc:[4026532177]" (namespaces(7)). It is for comparing; String is
 // for people.
-func (n *Namespace) Link() string { return link(n.key.ino) }
+func (n *Namespace) Link() string { return Link(n.key.ino) }
 
-func link(inode uint64) string { return fmt.Sprintf("ipc:[%d]", inode) }
+// Link is Namespace.Link for a namespace of that inode number, also where none is
+// open. It looks nothing up.
+func Link(inode uint64) string { return fmt.Sprintf("ipc:[%d]", inode) }
 
 // String names the namespace for people, as Name does.
 func (n *Namespace) String() string { return Name(n.Inode(), n.IsHost()) }

@@ -49,7 +49,7 @@ func (n *Namespace) enter() error {
 	return nil
 }
 
-// isCurrent tells whether the calling thread is in the namespace.
+// isCurrent reports whether the calling thread is in the namespace.
 func (n *Namespace) isCurrent() bool {
 	current, err := keyAt(unix.AT_FDCWD, threadLink)
 	return err == nil && current == n.key

@@ -56,7 +56,7 @@ func finish(o outcome) error {
 }
 
 // runOnThread never unlocks the thread it changes: the runtime then ends it.
-// The process's first thread cannot be ended, the runtime parks it for ever,
+// The process's first thread cannot be ended, the runtime parks it forever,
 // and /proc/PID/ns/ipc would show the whole process in the wrong namespace.
 // That one is held while another goroutine, which so gets another, does it.
 func runOnThread(fn func() error, done chan<- outcome) {

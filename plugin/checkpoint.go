@@ -14,15 +14,25 @@ import (
 
 // CheckpointOptions says what to checkpoint and where to.
 type CheckpointOptions struct {
-	Kinds     []Kind
+	Kinds     []Kind // in the order in which they are copied
 	Namespace *nsenter.Namespace
 	Dir       string // images directory, made if its parent exists
 	Number    uint32 // of the namespace in the names of the files
+	Force     bool   // replace images of that number
+	Method    Method // how to copy; the default is MethodAuto
 	Freeze    bool   // stop every task of the namespace for the copy
+	// Warnings are the caller's own, of what goes before the copy. They go into the
+	// JSON file, in front of those of the report, and not into the report.
+	Warnings []string
+	Progress Progress // nil: nobody is told
+
+	// For callers that run inside CRIU's actions; others leave these at zero.
+
 	// Exempt reports processes that Freeze leaves alone, because they cannot use the
-	// objects meanwhile: those that CRIU has stopped, and CRIU. nil: none.
+	// objects meanwhile: those that CRIU has stopped, and CRIU. nil: none. It is
+	// called from another goroutine, with the pid as /proc shows it.
 	Exempt func(pid int) bool
-	// Urgent says that tasks stand still for this checkpoint already, as at CRIU's
+	// Urgent says that tasks are frozen for this checkpoint already, as at CRIU's
 	// post-dump: what another process has is not waited for, but an error.
 	Urgent bool
 	// Turn says that the right to stop the tasks has been taken for this checkpoint,
@@ -31,12 +41,6 @@ type CheckpointOptions struct {
 	// SkipPOSIX leaves POSIX message queues uncounted, and the warning of them to the
 	// caller (CountAll): tasks may be frozen already, or will be for longer.
 	SkipPOSIX bool
-	Force     bool   // replace images of that number
-	Method    Method // how to copy; the default is MethodAuto
-	// Warnings are the caller's own, of what goes before the copy. They go into the
-	// JSON file, in front of those of the report, and not into the report.
-	Warnings []string
-	Progress Progress
 
 	frozen time.Duration // for how long tasks are at most, 0 for frozenLimit
 }

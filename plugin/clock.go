@@ -44,7 +44,7 @@ func stampSecond() (int64, error) {
 	return int64(now.Sec), nil
 }
 
-// stepped tells whether the clock was set since the last call.
+// stepped reports whether the clock was set since the last call.
 func (c *clock) stepped() bool {
 	var buf [8]byte
 	_, err := unix.Read(c.timer, buf[:])

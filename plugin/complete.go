@@ -18,22 +18,26 @@ import (
 
 // CompleteOptions says which dump to complete.
 type CompleteOptions struct {
-	Kinds     []Kind
-	Namespace *nsenter.Namespace // that CRIU has dumped, whose users still stand still
+	Kinds     []Kind             // that are compared
+	Namespace *nsenter.Namespace // that CRIU has dumped, whose users are still frozen
 	Dir       string             // images directory
 	// Since is a moment before CRIU wrote its first image, by the clock that stamps
 	// files: what is older was in the directory before. The zero time: nothing was.
 	Since time.Time
-	// BusySince, if not 0, is the second from which on nobody may have used the
-	// objects: a use since then shows as a difference, but by processes that Stopped
-	// reports. Those have been stopped in that second, or before, and still are.
-	BusySince int64
-	Stopped   func(pid int) bool // nil: nobody is
 	// Lenient makes differences warnings.
 	Lenient bool
 	// Warnings are the caller's own, of what went before. They go into the JSON file,
 	// in front of those of the report, and not into the report.
 	Warnings []string
+
+	// Where the users of the objects were stopped before CRIU's dump:
+
+	// BusySince, if not 0, is the second from which on nobody may have used the
+	// objects, in Unix time as msgctl(2) stamps them: a use since then shows as a
+	// difference, but by processes that Stopped reports. Those have been stopped in
+	// that second, or before, and still are.
+	BusySince int64
+	Stopped   func(pid int) bool // nil: nobody is
 }
 
 // CompleteReport is what was found in a dump, and added to it.
@@ -150,7 +154,7 @@ func fresh(dir *images.Dir, since time.Time) (uint32, error) {
 	return 0, fmt.Errorf("images of %d namespaces (%v), and not to be seen which are of this dump: use an empty directory", len(of), of)
 }
 
-// writtenBefore tells whether a file was last written before a moment.
+// writtenBefore reports whether a file was last written before a moment.
 func writtenBefore(dir *images.Dir, name string, moment time.Time) (bool, error) {
 	written, err := dir.Written(name)
 	return err == nil && written.Before(moment), err

@@ -13,7 +13,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin"
 )
 
-// A caller that gives up while tasks stand still lets them go.
+// A caller that gives up while tasks are frozen lets them go.
 func TestFrozenCancelled(t *testing.T) {
 	nstest.Require(t, "userns")
 	ns, dir := nstest.Fresh(t), filepath.Join(t.TempDir(), "images")

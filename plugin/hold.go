@@ -169,7 +169,7 @@ func (t *target) seesAll(unreadable int) error {
 	return fmt.Errorf("stop the tasks of %s: %d tasks cannot be looked at and may live in it: needs CAP_SYS_PTRACE: %w", t.ns, unreadable, unix.EPERM)
 }
 
-// mayTrace tells whether the tasks that cannot be looked at are those of other
+// mayTrace reports whether the tasks that cannot be looked at are those of other
 // user namespaces alone, see doubt, or protected from everybody.
 func mayTrace() bool {
 	held, err := linux.Capabilities()
@@ -212,7 +212,7 @@ func (h *hold) release() error {
 	return h.err
 }
 
-// doubt is what has to be proved of a copy that was made while the tasks stood still.
+// doubt is what has to be proved of a copy that was made while the tasks were frozen.
 type doubt int
 
 const (

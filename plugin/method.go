@@ -64,7 +64,7 @@ func newCopying(m Method) (*copying, error) {
 	return nil, fmt.Errorf("method %q: want one of %q", m, Methods)
 }
 
-// open tells whether a namespace's numbers leave it open if the program is going to be
+// open reports whether a namespace's numbers leave it open if the program is going to be
 // used: among many queues there may be a long one.
 func (c *copying) open(least, most time.Duration) bool {
 	return c.method == MethodAuto && least <= loading && most > loading

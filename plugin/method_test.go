@@ -71,7 +71,7 @@ func TestMethod(t *testing.T) {
 }
 
 // Whether it is worth it to load the program is found out while the tasks run, also
-// where one queue among many is long: they stand still for the copy, not for that.
+// where one queue among many is long: they are frozen for the copy, not for that.
 func TestMethodBeforeTheTasksAreStopped(t *testing.T) {
 	nstest.Require(t, "root", "bpf")
 	several := make([]queue, 1)
@@ -100,7 +100,7 @@ func TestMethodBeforeTheTasksAreStopped(t *testing.T) {
 	}
 }
 
-// holdsProgram tells whether this process has a BPF program.
+// holdsProgram reports whether this process has a BPF program.
 func holdsProgram(t *testing.T) bool {
 	t.Helper()
 	fds, err := os.ReadDir("/proc/self/fd")

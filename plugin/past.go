@@ -149,7 +149,7 @@ func unknowable(err error) bool {
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// withoutRecord tells whether the restore can go on without one.
+// withoutRecord reports whether the restore can go on without one.
 func (r *restore) withoutRecord(err error) error {
 	switch {
 	case r.opt.Record == RecordRequired || unknowable(err):
@@ -255,7 +255,7 @@ func (p *past) ruleForStopped() rule {
 	return each
 }
 
-// completes tells whether the namespace's limits may become the image's: not where
+// completes reports whether the namespace's limits may become the image's: not where
 // it was filled before.
 func (p *past) completes() bool {
 	return p == nil || p.rule == each || p.rule == same && p.begun != nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,25 +16,30 @@ import (
 
 // RestoreOptions says what to restore and where to.
 type RestoreOptions struct {
-	Kinds      []Kind
+	Kinds      []Kind // in the order in which they are opened and made
 	Namespace  *nsenter.Namespace
 	Fresh      bool   // made by nsenter.New for this restore, nobody can reach it yet
 	Host       bool   // Namespace may be the host's: else that is refused (ErrHost)
 	Dir        string // images directory
 	Number     int64  // of the namespace in the names of the files, images.Auto for the only one
-	OnConflict Policy
-	DryRun     bool // tell what would be done
-	// Exempt reports processes of the namespace that need not be stopped, because
-	// they cannot run yet: those that CRIU is restoring. nil: none.
-	Exempt func(pid int) bool
-	// Rest says that somebody else restores the kinds that Kinds lacks, as CRIU
-	// does. Else there is a warning where the directory holds such.
-	Rest bool
+	OnConflict Policy // what to do about objects that are in the way
+	DryRun     bool   // report what would be done
+	Method     Method // how to copy what is compared or replaced; the default is MethodAuto
 	// Selected says that Kinds are those of Select: what a person has chosen is
 	// wanted in the namespace. With Adopt, a checkpoint of this very namespace then
 	// makes what is missing, unless this or a later checkpoint was restored since.
 	Selected bool
-	Progress Progress
+	Progress Progress // nil: nobody is told
+
+	// For callers that run inside CRIU's actions; others leave these at zero.
+
+	// Exempt reports processes of the namespace that need not be stopped, because
+	// they cannot run yet: those that CRIU is restoring. nil: none. It is called from
+	// another goroutine, with the pid as /proc shows it.
+	Exempt func(pid int) bool
+	// Rest says that somebody else restores the kinds that Kinds lacks, as CRIU
+	// does. Else there is a warning where the directory holds such.
+	Rest bool
 
 	// What was saved once is restored once: with Adopt, the record of what was
 	// restored into the namespace before decides. Fail and Replace are not bound by
@@ -44,7 +51,6 @@ type RestoreOptions struct {
 	// Existing decides about what is there and differs, and was not restored. ""
 	// is ExistingRefuse.
 	Existing Existing
-	Method   Method // how to copy what is compared or replaced; the default is MethodAuto
 
 	openState func() (*state.Dir, error) // nil for the usual one
 	identify  identifier                 // nil for Identity
@@ -68,6 +74,32 @@ type RestoreReport struct {
 	Warnings  []string       `json:"warnings,omitempty"`
 	Duration  time.Duration  `json:"duration_ns"`
 	Restored  *Restored      `json:"-"` // for NoteRan; nil without a record
+}
+
+// doneWords say what was done with an object, in the order of a sentence.
+var doneWords = []struct {
+	action Action
+	word   string
+}{
+	{ActionMake, "made"}, {ActionRemake, "made anew"}, {ActionKeep, "equal already"}, {ActionFill, "filled"},
+	{ActionAdopt, "adopted"}, {ActionReplace, "replaced"}, {ActionLeave, "left alone"}, {ActionRemove, "removed"},
+	{ActionConflict, "in conflict"},
+}
+
+// Done counts for people what the restore did, or would do, with the objects: "3
+// made, 1 equal already", "nothing to make" where that is none. Actions named in but
+// are passed over.
+func (r *RestoreReport) Done(but ...Action) string {
+	var parts []string
+	for _, w := range doneWords {
+		if n := r.Actions[w.action]; n > 0 && !slices.Contains(but, w.action) {
+			parts = append(parts, fmt.Sprintf("%d %s", n, w.word))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing to make"
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Restore makes the objects of an images directory, CRIU's or ipc-cr's, in a

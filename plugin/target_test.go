@@ -17,7 +17,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/sysv"
 )
 
-// Tasks that live in the target stand still while objects are made, and go on.
+// Tasks that live in the target are frozen while objects are made, and go on.
 func TestTargetIsStopped(t *testing.T) {
 	nstest.Require(t, "userns")
 	ns, q := nstest.Fresh(t), aQueue(7, 0x77, "a", "b")
@@ -126,7 +126,7 @@ func inherited() uint64 {
 	return ds.QBytes
 }
 
-// A queue keeps the msgmnb under which it was made. So the tasks stand still until
+// A queue keeps the msgmnb under which it was made. So the tasks are frozen until
 // a raised one is put back: none of a neighbour's queues begins with it. Where they
 // go on too soon, it is by a moment: hence the rounds.
 func TestTargetInheritsNoRaisedLimit(t *testing.T) {

@@ -55,7 +55,7 @@ func (term *terminal) shown() string {
 }
 
 // A long copy shows a bar on a terminal, and takes it away; never while tasks
-// stand still, and never where nobody sees it.
+// are frozen, and never where nobody sees it.
 func TestBar(t *testing.T) {
 	nstest.Require(t, "userns")
 	_, path := slow(t)

@@ -42,9 +42,9 @@ missing, or if the settings are wrong.`,
 }
 
 func runCheck(ctx context.Context, out *output) error {
-	hooks := criuconf.Check(ctx)
+	hooks, fronts := criuconf.Check(ctx)
 	report := checkReport{
-		Features: plugin.Check(), Hooks: hooks, Fronts: criuconf.CheckFront(ctx, hooks), Settings: criuconf.CheckSettings(),
+		Features: plugin.Check(), Hooks: hooks, Fronts: fronts, Settings: criuconf.CheckSettings(),
 	}
 	if err := out.print(report, func(w io.Writer) { report.text(w) }); err != nil {
 		return err

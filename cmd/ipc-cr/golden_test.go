@@ -45,7 +45,7 @@ var variable = []struct {
 }{
 	{regexp.MustCompile(`ipc:\[\d+\]`), "ipc:[INODE]"},
 	{regexp.MustCompile(`\b\d+(\.\d+)?(ms|µs|s)\b`), "TIME"},
-	{regexp.MustCompile(`\b\d+ tasks? stood`), "N tasks stood"},         // the runtime's threads are as many as it likes
+	{regexp.MustCompile(`\b\d+ tasks? frozen`), "N tasks frozen"},       // the runtime's threads are as many as it likes
 	{regexp.MustCompile(`  \d+ tasks? could not be looked at.*\n`), ""}, // a machine may have some
 }
 
@@ -140,7 +140,7 @@ func TestCheckpointReport(t *testing.T) {
 func TestFrozenText(t *testing.T) {
 	var text strings.Builder
 	frozenText(&text, &plugin.Frozen{Unreadable: 3, Unseen: true, Loose: []string{"task \"x\""}})
-	const want = `  0 tasks stood still for 0s
+	const want = `  0 tasks frozen for 0s
   3 tasks could not be looked at, and may live in the namespace or not
   tasks were born and ended too fast to be looked at
   not stopped: task "x"

@@ -8,7 +8,7 @@ import (
 )
 
 // withoutJobStop keeps Ctrl-Z from stopping the command while it works: the tasks
-// that it has stopped would stand still for as long as it does. The signal is
+// that it has stopped would be frozen for as long as it does. The signal is
 // caught, not ignored, which a COMMAND would inherit. After end the Go runtime may
 // go on to swallow it.
 func withoutJobStop() (end func()) {

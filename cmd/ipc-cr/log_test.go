@@ -67,7 +67,7 @@ func logPlace(t *testing.T) string {
 const someEntries = `
 {"time":"2026-11-30T19:26:01.25Z","action":"pre-dump","container":"4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a","init_pid":4242,"criu_pid":4711,"images_dir":"/tmp/checkpoint","duration_ns":3000000,"done":["2 tasks of neighbours stopped"]}
 
-{"time":"2026-11-30T19:26:01.5Z","action":"post-dump","container":"4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a","init_pid":4242,"criu_pid":4711,"images_dir":"/tmp/checkpoint","duration_ns":7000000,"done":["3 queues, 17 messages verified","2 tasks of neighbours stood still for 1.2ms"],"warnings":["the first","the second\u001b[2J\nof \u202etwo lines"]}
+{"time":"2026-11-30T19:26:01.5Z","action":"post-dump","container":"4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a9c4f2a","init_pid":4242,"criu_pid":4711,"images_dir":"/tmp/checkpoint","duration_ns":7000000,"done":["3 queues, 17 messages verified","2 tasks of neighbours frozen for 1.2ms"],"warnings":["the first","the second\u001b[2J\nof \u202etwo lines"]}
 
 {"time":"2026-11-30T19:26:02Z","action":"post-setup-n
 {"time":"2026-11-30T19:26:03Z","action":"post-setup-namespaces","init_pid":17,"error":"queue 0 (key 0x1): exists and differs"}

@@ -109,7 +109,7 @@ func runForwarding(command *exec.Cmd) error {
 	}
 }
 
-// fromTerminal tells whether the terminal has sent a signal to the command as
+// fromTerminal reports whether the terminal has sent a signal to the command as
 // well: it sends these to the whole foreground process group.
 func fromTerminal(s os.Signal) bool {
 	if s != unix.SIGINT && s != unix.SIGQUIT {

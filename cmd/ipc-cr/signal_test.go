@@ -144,7 +144,7 @@ func watchOpens(t *testing.T, path string) (opens func() int) {
 	}
 }
 
-// Killed while the tasks stand still, it leaves all of them running, and no file
+// Killed while the tasks are frozen, it leaves all of them running, and no file
 // that passes for a checkpoint; what it leaves the next run removes.
 func TestKilledWhileFrozen(t *testing.T) {
 	nstest.Require(t, "userns")
@@ -152,7 +152,7 @@ func TestKilledWhileFrozen(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "images")
 	p := copying(t, dir, "--ns", path, "--freeze")
 	if n := tasksStopped(t, ns); n == 0 {
-		t.Error("nobody stands still")
+		t.Error("nobody is frozen")
 	}
 	p.Kill()
 	eventually(t, "all tasks run", func() bool { return tasksStopped(t, ns) == 0 })
@@ -231,7 +231,7 @@ func stopIPCCR(t *testing.T) error {
 		t.Fatal(err)
 	}
 	if tasksStopped(t, ns) == 0 {
-		t.Error("nobody stands still")
+		t.Error("nobody is frozen")
 	}
 	eventually(t, "everybody runs", func() bool { return tasksStopped(t, ns) == 0 })
 	stood := time.Since(began)

@@ -62,7 +62,7 @@ func restoreText(w io.Writer, r *plugin.RestoreReport) {
 		done = "nothing to restore of"
 	}
 	fmt.Fprintf(w, "%s %s from %s (number %d) into %s: %s in %s\n",
-		done, sizes(r.Image), r.Dir, r.Number, nsenter.Name(r.Namespace.Inode, r.Host), actions(r.Actions), round(r.Duration))
+		done, sizes(r.Image), r.Dir, r.Number, nsenter.Name(r.Namespace.Inode, r.Host), r.Done(), round(r.Duration))
 	if r.DryRun {
 		for _, step := range r.Steps {
 			fmt.Fprintln(w, "  "+strings.TrimSpace(fmt.Sprintf("%-8s %s %s", step.Action, step.Object, step.Reason)))
@@ -87,7 +87,7 @@ func frozenText(w io.Writer, f *plugin.Frozen) {
 	if f == nil || f.Tasks == 0 && f.Unreadable == 0 && len(f.Loose) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "  %s stood still for %s\n", count(f.Tasks, "task"), round(f.Duration))
+	fmt.Fprintf(w, "  %s frozen for %s\n", count(f.Tasks, "task"), round(f.Duration))
 	if f.Unreadable > 0 {
 		fmt.Fprintf(w, "  %s could not be looked at, and may live in the namespace or not\n", count(f.Unreadable, "task"))
 	}
@@ -121,28 +121,6 @@ func count(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// actions tells what was done to how many: "3 made, 1 kept".
-func actions(done map[plugin.Action]int) string {
-	words := []struct {
-		action plugin.Action
-		word   string
-	}{
-		{plugin.ActionMake, "made"}, {plugin.ActionRemake, "made anew"}, {plugin.ActionKeep, "equal already"},
-		{plugin.ActionFill, "filled"}, {plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionLeave, "left alone"},
-		{plugin.ActionRemove, "removed"}, {plugin.ActionConflict, "in conflict"},
-	}
-	var parts []string
-	for _, w := range words {
-		if n := done[w.action]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, w.word))
-		}
-	}
-	if len(parts) == 0 {
-		return "nothing to make"
-	}
-	return strings.Join(parts, ", ")
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }

@@ -22,22 +22,35 @@ type Hook struct {
 	Remedy  string `json:"remedy,omitempty"`
 }
 
-// Check tells of each runtime on PATH, and of criu, whether the hook is in
-// force. It is not where a criu is too old for it (ErrOldCRIU). Check changes
-// nothing, and asks criu for its version, as root if nobody else can write it.
-// Annotations of a container, CRIU_CONFIG_FILE and the files below a user's home can
-// name other files, and are not looked at.
-func Check(ctx context.Context) []Hook {
+// Check reports of each runtime on PATH, and of criu, whether the hook is in
+// force, and for this process's PATH, and for ServicesPath, whether a program that
+// looks criu up finds ipc-cr first. With both in force CRIU calls the hook for each,
+// which is said. Where a criu is too old for the hook (ErrOldCRIU) neither is in
+// force: a dump would fail. Both lists are empty, not nil, where the machine's files
+// cannot be looked at.
+//
+// Check changes nothing, and asks each criu once for its version, as root if nobody
+// else can write it. Annotations of a container, CRIU_CONFIG_FILE and the files below
+// a user's home can name other files, and programs can have a PATH of their own:
+// those are not looked at.
+func Check(ctx context.Context) (hooks []Hook, fronts []Front) {
 	root, err := openTree("")
 	if err != nil {
-		return []Hook{}
+		return []Hook{}, []Front{}
 	}
 	defer root.Close()
 	binary, err := os.Executable()
 	if err != nil {
-		return []Hook{}
+		return []Hook{}, []Front{}
 	}
-	return root.check(root.askCRIU(ctx, binary))
+	return root.checkBoth(ctx, binary)
+}
+
+// checkBoth asks criu once for both.
+func (t *tree) checkBoth(ctx context.Context, binary string) ([]Hook, []Front) {
+	criu := t.askCRIU(ctx, binary)
+	hooks := t.check(criu)
+	return hooks, t.checkFront(binary, hooks, criu)
 }
 
 func (t *tree) check(criu answers) []Hook {

@@ -3,6 +3,7 @@ package criuconf
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -134,5 +135,23 @@ func TestCheckFrontOldCRIU(t *testing.T) {
 	got = j.root.checkFront(testBinary, nil, j.root.askCRIU(t.Context(), testBinary))
 	if f := got[0]; f.InFront || f.Detail != abort || f.Remedy != "install CRIU 3.19 or later, then ipc-cr install --in-front" {
 		t.Errorf("not in front: %+v", f)
+	}
+}
+
+// Starting a criu takes tens of milliseconds, and a slow one is waited for.
+func TestCheckAsksEachCRIUOnce(t *testing.T) {
+	asked := filepath.Join(t.TempDir(), "asked")
+	counting := func(version string) string { return tells(version) + "echo $0 >> " + asked + "\n" }
+	j := hostWithCRIU(t, "3.17.1", nil)
+	put(t, j.root.abs("/usr/sbin/criu"), counting("3.17.1"), 0o755)
+	put(t, j.root.abs("/opt/new/criu"), counting("4.1.1"), 0o755)
+	t.Setenv("PATH", "/opt/new:/usr/sbin")
+	hooks, fronts := j.root.checkBoth(t.Context(), testBinary)
+	if len(hooks) == 0 || len(fronts) != 2 {
+		t.Errorf("%d hooks, %d fronts", len(hooks), len(fronts))
+	}
+	got, err := os.ReadFile(asked)
+	if want := j.root.abs("/opt/new/criu") + "\n" + j.root.abs("/usr/sbin/criu") + "\n"; err != nil || string(got) != want {
+		t.Errorf("asked %q, %v, want %q", got, err, want)
 	}
 }

@@ -1,9 +1,7 @@
 package criuconf
 
 import (
-	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 )
 
@@ -18,25 +16,7 @@ type Front struct {
 	Remedy  string `json:"remedy,omitempty"`
 }
 
-// CheckFront tells for this process's PATH, and for ServicesPath, whether a
-// program that looks criu up finds ipc-cr first. hooks is what Check tells: with
-// both in force CRIU calls the hook for each, which is said. Before a criu that is
-// too old for the hook (ErrOldCRIU) it is not in front: a dump would fail there. It
-// changes nothing, and asks criu as Check does. Programs can have a PATH of their
-// own, which is not looked at.
-func CheckFront(ctx context.Context, hooks []Hook) []Front {
-	root, err := openTree("")
-	if err != nil {
-		return []Front{}
-	}
-	defer root.Close()
-	binary, err := os.Executable()
-	if err != nil {
-		return []Front{}
-	}
-	return root.checkFront(binary, hooks, root.askCRIU(ctx, binary))
-}
-
+// checkFront looks along each PATH. hooks is what check found.
 func (t *tree) checkFront(binary string, hooks []Hook, criu answers) []Front {
 	fronts := []Front{}
 	for _, p := range t.searchPaths() {

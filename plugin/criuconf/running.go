@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/plugin/internal/criuproc"
 )
@@ -34,7 +35,7 @@ func (j *job) awaitCRIU(ctx context.Context, o Options) error {
 		if o.Waiting != nil {
 			o.Waiting(j.report.Running)
 		}
-		bounded, cancel := context.WithTimeout(ctx, o.Wait)
+		bounded, cancel := context.WithTimeoutCause(ctx, o.Wait, errWaited)
 		defer cancel()
 		if waited = watch.Wait(bounded); waited == nil {
 			j.markEnded(nil)
@@ -46,19 +47,28 @@ func (j *job) awaitCRIU(ctx context.Context, o Options) error {
 	if len(left) == 0 {
 		return nil
 	}
-	when := ""
+	return j.stillRunning(left, o.Wait, waited)
+}
+
+// errWaited ends a wait that was as long as it was to be.
+var errWaited = errors.New("waited in vain")
+
+// stillRunning is the error for processes that were left when the wait was over.
+// waited is why it was, nil if there was none.
+func (j *job) stillRunning(left []criuproc.Process, wait time.Duration, waited error) error {
+	err := ErrRunning
 	switch {
-	case ctx.Err() != nil:
-		when = ", and the wait was interrupted"
+	case errors.Is(waited, errWaited):
+		err = fmt.Errorf("%w after %v", ErrRunning, wait)
 	case waited != nil:
-		when = fmt.Sprintf(" after %v", o.Wait)
+		err = fmt.Errorf("%w, and the wait for its end was given up (%w)", ErrRunning, waited)
 	}
 	ended := "it has"
 	if len(left) > 1 {
 		ended = "they have"
 	}
-	return fmt.Errorf("remove %s: %w%s: %s: nothing names it any more, and the link stays: run ipc-cr uninstall again when %s ended",
-		j.report.Script, ErrRunning, when, list(left), ended)
+	return fmt.Errorf("remove %s: %w: %s: nothing names it any more, and the link stays: run ipc-cr uninstall again when %s ended",
+		j.report.Script, err, list(left), ended)
 }
 
 // findCRIU looks for them, and reports them.

@@ -21,7 +21,7 @@ type version struct{ major, minor int }
 
 func (v version) String() string { return fmt.Sprintf("%d.%d", v.major, v.minor) }
 
-// twice tells whether a CRIU reads a configuration file that a runtime names two
+// twice reports whether a CRIU reads a configuration file that a runtime names two
 // times, and so runs each script of it twice (criu/cr-service.c before 4.2).
 // /etc/criu/default.conf it reads once.
 func (v version) twice() bool {
@@ -37,7 +37,7 @@ func (v version) aborts() bool {
 	return v != (version{}) && (v.major < 3 || v.major == 3 && v.minor < 19)
 }
 
-// reads tells whether a CRIU reads a file of its own for a runtime, or can: libcriu
+// reads reports whether a CRIU reads a file of its own for a runtime, or can: libcriu
 // before 4.2 has nothing by which crun could name one.
 func (v version) reads(runtime string) bool { return runtime != "crun" || !v.twice() }
 

@@ -163,7 +163,7 @@ func awaitEnd(p state.Process) error {
 // end, because all of its memory has to be freed.
 const settling = 10 * time.Millisecond
 
-// livesOn tells whether the container's first process runs on after CRIU's end.
+// livesOn reports whether the container's first process runs on after CRIU's end.
 func (a *after) livesOn() bool {
 	for deadline := time.Now().Add(settling); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if !a.Init.Alive() || doomed(a.Init.PID) {
@@ -173,7 +173,7 @@ func (a *after) livesOn() bool {
 	return true
 }
 
-// doomed tells whether a process is ending, or is going to: PF_EXITING of
+// doomed reports whether a process is ending, or is going to: PF_EXITING of
 // include/linux/sched.h in field 9 of proc_pid_stat(5), or SIGKILL pending in
 // proc_pid_status(5). What cannot be read is not.
 func doomed(pid int) bool {

@@ -3,7 +3,9 @@ package criuhook
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
@@ -127,4 +129,34 @@ func namesIn(t *testing.T, dir *state.Dir) []string {
 		t.Fatal(err)
 	}
 	return names
+}
+
+// The process that waits for CRIU's end says what it could not note.
+func TestAfterLogs(t *testing.T) {
+	nstest.Require(t, "root")
+	criu, container := nstest.Start(t, nil, idleInside), nstest.Start(t, nil, idleInside)
+	a := after{CRIU: processOf(t, criu), Init: processOf(t, container), Container: "the id"} // of no checkpoint
+	began := time.Now().Truncate(time.Millisecond)
+	if err := a.start(); err != nil {
+		t.Fatal(err)
+	}
+	criu.Kill()
+	var entries []LogEntry
+	for deadline := time.Now().Add(20 * time.Second); len(entries) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is logged")
+		}
+		log, err := ReadLog()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range log.Entries {
+			if e.CRIU == a.CRIU.PID && e.Init == a.Init.PID && !e.Time.Before(began) {
+				entries = append(entries, e)
+			}
+		}
+	}
+	if e := entries[0]; e.Action != "after-dump" || e.Container != "the id" || !strings.HasPrefix(e.Error, unknown) || len(e.Error) == len(unknown) {
+		t.Errorf("logged %+v", e)
+	}
 }

@@ -43,7 +43,7 @@ func (r *run) wardenPID() int {
 }
 
 // saveBeside writes the images itself: CRIU sits in the namespace, takes it for
-// its own and has left it alone. The neighbours stand still for the copy only.
+// its own and has left it alone. The neighbours are frozen for the copy only.
 func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	placed, err := infront.Beside(r.CRIU.PID, r.InitPID)
 	if err != nil {
@@ -66,7 +66,7 @@ func (r *run) saveBeside(ctx context.Context, ns *nsenter.Namespace) error {
 	total := sum(report.Objects)
 	r.say("%s, %s saved beside CRIU", count(total.Objects, "queue"), count(int(total.Messages), "message"))
 	if f := report.Frozen; f != nil && f.Tasks > 0 {
-		r.say("%s of neighbours stood still for %s", count(f.Tasks, "task"), round(f.Duration))
+		r.say("%s of neighbours frozen for %s", count(f.Tasks, "task"), round(f.Duration))
 	}
 	return r.watch(report.Number)
 }

@@ -133,8 +133,8 @@ func waitFor(held warden.Held) time.Duration {
 	return 0
 }
 
-// postDump is the moment after CRIU has written everything: the container still
-// stands still.
+// postDump is the moment after CRIU has written everything: the container is
+// still frozen.
 func (r *run) postDump(ctx context.Context) (err error) {
 	before, _, err := r.recall(PreDump)
 	if err != nil {
@@ -213,9 +213,9 @@ func (r *run) let(number uint32) error {
 		stood, err = w.Let()
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("the neighbours did not stand still until the end, CRIU's copy may be torn: %w", err), r.disown(number))
+		return errors.Join(fmt.Errorf("the neighbours were not frozen until the end, CRIU's copy may be torn: %w", err), r.disown(number))
 	}
-	r.say("%s of neighbours stood still for %s", count(stood.Tasks, "task"), round(stood.For))
+	r.say("%s of neighbours frozen for %s", count(stood.Tasks, "task"), round(stood.For))
 	return nil
 }
 
@@ -232,7 +232,7 @@ func (r *run) disown(number uint32) error {
 	return dir.RemoveManifest(number)
 }
 
-// worth tells whether there is anything to complete: objects, or what an older
+// worth reports whether there is anything to complete: objects, or what an older
 // dump has left in the directory, or a namespace that others have too, in which
 // that there was none is worth knowing later.
 func (r *run) worth(ns *nsenter.Namespace) (neighbours int, worth bool, err error) {

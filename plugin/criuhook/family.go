@@ -15,7 +15,7 @@ type family struct {
 	warden     int // 0 for none
 }
 
-// has tells whether a process belongs to it. Trees grow: ask anew each time.
+// has reports whether a process belongs to it. Trees grow: ask anew each time.
 func (f family) has(pid int) bool {
 	if pid == f.criu || pid == f.warden || descends(pid, f.init) || descends(pid, f.criu) {
 		return true
@@ -23,7 +23,7 @@ func (f family) has(pid int) bool {
 	return descends(f.criu, pid)
 }
 
-// descends tells whether pid is ancestor or below it.
+// descends reports whether pid is ancestor or below it.
 func descends(pid, ancestor int) bool { return slices.Contains(lineage.Of(pid), ancestor) }
 
 // neighbours counts the processes of a namespace that do not belong to the

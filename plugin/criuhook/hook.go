@@ -28,7 +28,7 @@ type Hook struct {
 	Log io.Writer
 }
 
-// actions are the answers, by the action.
+// actions are what is done, by the action.
 var actions map[string]func(*run, context.Context) error
 
 func init() {
@@ -67,8 +67,8 @@ func (h *Hook) Run(ctx context.Context, e Event) error {
 	if e.Action == PostResume {
 		return h.noteOwed(ctx, e)
 	}
-	answer := actions[e.Action]
-	if answer == nil {
+	do := actions[e.Action]
+	if do == nil {
 		return nil
 	}
 	r := &run{Hook: h, Event: e, began: time.Now()}
@@ -80,7 +80,7 @@ func (h *Hook) Run(ctx context.Context, e Event) error {
 			return r.named(before.err())
 		}
 		if err = recallErr; err == nil {
-			err = r.answer(ctx, answer)
+			err = r.carryOut(ctx, do)
 			err = errors.Join(err, r.remember(err))
 		}
 	}
@@ -110,15 +110,16 @@ func (r *run) openState() error {
 	return nil
 }
 
-// answer reads the settings, puts right what a killed run has left, and answers.
-func (r *run) answer(ctx context.Context, answer func(*run, context.Context) error) (err error) {
+// carryOut reads the settings, puts right what a killed run has left, and does what
+// the action asks for.
+func (r *run) carryOut(ctx context.Context, do func(*run, context.Context) error) (err error) {
 	if r.config, err = config.Load(config.Path); err != nil {
 		return err
 	}
 	if r.state != nil {
 		r.recover(ctx)
 	}
-	err = answer(r, ctx)
+	err = do(r, ctx)
 	r.speak()
 	return err
 }
@@ -197,7 +198,7 @@ func (r *run) namespace() (*nsenter.Namespace, error) {
 	return nsenter.OpenPID(r.InitPID)
 }
 
-// beside tells whether CRIU itself is in the namespace: then it takes it for its
+// beside reports whether CRIU itself is in the namespace: then it takes it for its
 // own, and leaves it alone.
 func (r *run) beside(ns *nsenter.Namespace) (bool, error) {
 	criu, err := nsenter.OpenPID(r.CRIU.PID)

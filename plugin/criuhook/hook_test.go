@@ -202,7 +202,7 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
-// Neighbours stand still from pre-dump until post-dump.
+// Neighbours are frozen from pre-dump until post-dump.
 func TestShared(t *testing.T) {
 	r := newRig(t)
 	neighbour := nstest.Start(t, r.ns, idle)
@@ -217,7 +217,7 @@ func TestShared(t *testing.T) {
 		t.Error("the container is stopped")
 	}
 	r.dump(1)
-	if said := r.must(criuhook.PostDump); !strings.Contains(said, "1 queue, 2 messages verified; ") || !strings.Contains(said, "stood still for") {
+	if said := r.must(criuhook.PostDump); !strings.Contains(said, "1 queue, 2 messages verified; ") || !strings.Contains(said, "frozen for") {
 		t.Errorf("post-dump says %q", said)
 	}
 	if s := stateOf(t, neighbour.PID()); s == "t" {

@@ -93,7 +93,7 @@ func (r *run) hostImages() (number uint32, old bool, err error) {
 	return number, len(names) > 0, err
 }
 
-// ofCRIU tells whether a dump is of tasks in the IPC namespace of the CRIU that
+// ofCRIU reports whether a dump is of tasks in the IPC namespace of the CRIU that
 // dumped them: they come back into the one in which CRIU runs then, and it looks
 // at no image of it (criu/pstree.c, get_clone_mask; criu/namespaces.c,
 // prepare_namespace).
@@ -131,7 +131,7 @@ func (r *run) restoreHost(ctx context.Context, ns *nsenter.Namespace, number uin
 	return r.owe(report)
 }
 
-// forHost tells whether the images are of queues of the host's, and refuses those
+// forHost reports whether the images are of queues of the host's, and refuses those
 // of another namespace.
 func (r *run) forHost(number uint32) (bool, error) {
 	dir, err := r.images()

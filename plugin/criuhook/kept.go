@@ -12,7 +12,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
-// kept is what is remembered of an action until CRIU has ended: its answer, and
+// kept is what is remembered of an action until CRIU has ended: its outcome, and
 // what a later action wants to know.
 type kept struct {
 	Device uint64 `json:"device"` // of the images directory: one CRIU may dump twice
@@ -60,7 +60,7 @@ func (r *run) recall(action string) (k kept, found bool, err error) {
 
 // remember keeps what the action came to. Without a state directory it comes to
 // the same a second time.
-func (r *run) remember(answer error) error {
+func (r *run) remember(outcome error) error {
 	if r.state == nil {
 		return nil
 	}
@@ -68,8 +68,8 @@ func (r *run) remember(answer error) error {
 	if r.kept.Device, r.kept.Inode, err = r.directory(); err != nil {
 		return err
 	}
-	if answer != nil {
-		r.kept.Error = eventlog.BoundError(r.readable(answer.Error()))
+	if outcome != nil {
+		r.kept.Error = eventlog.BoundError(r.readable(outcome.Error()))
 	}
 	r.kept.Warnings = eventlog.Bound(r.warned)
 	content, err := json.Marshal(&r.kept)

@@ -22,8 +22,9 @@ type Log struct {
 type LogEntry struct {
 	Time time.Time `json:"time"` // when it was over, in UTC
 	// Action is CRIU's name for the moment. Helper processes have "after-dump", the
-	// look at the container after CRIU's end, "warden" and "guard", and the place in
-	// front of criu "dump".
+	// look at the container after CRIU's end, "warden" and "guard". The place in front
+	// of criu has "dump" for a dump that goes the ordinary way, and "criu" where it
+	// could not execute criu at all.
 	Action    string        `json:"action"`
 	Container string        `json:"container,omitempty"` // its id, where one is found
 	Init      int           `json:"init_pid,omitempty"`  // the container's first process

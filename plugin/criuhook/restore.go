@@ -167,41 +167,19 @@ func (r *run) restoreOptions(ns *nsenter.Namespace, number uint32) plugin.Restor
 	}
 }
 
-// restored tells what a restore did.
+// restored says what a restore did, but not what it left alone: the hook is heard
+// only where it has changed something.
 func (r *run) restored(report *plugin.RestoreReport) {
 	r.warnings(report.Warnings)
 	total := sum(report.Image)
 	if total.Objects == 0 {
 		return
 	}
-	r.say("%s, %s: %s", count(total.Objects, "queue"), count(int(total.Messages), "message"), done(report.Actions))
+	r.say("%s, %s: %s", count(total.Objects, "queue"), count(int(total.Messages), "message"), report.Done(plugin.ActionLeave))
 	if report.Recorded != "" {
 		r.say("%s", report.Recorded)
 	}
 	if f := report.Frozen; f != nil && f.Tasks > 0 {
-		r.say("%s of neighbours stood still for %s", count(f.Tasks, "task"), round(f.Duration))
+		r.say("%s of neighbours frozen for %s", count(f.Tasks, "task"), round(f.Duration))
 	}
-}
-
-// done tells what a restore did: "3 made, 1 equal already".
-func done(actions map[plugin.Action]int) string {
-	text := ""
-	for _, of := range []struct {
-		action plugin.Action
-		word   string
-	}{
-		{plugin.ActionMake, "made"}, {plugin.ActionRemake, "made anew"}, {plugin.ActionKeep, "equal already"},
-		{plugin.ActionFill, "filled"}, {plugin.ActionAdopt, "adopted"}, {plugin.ActionReplace, "replaced"}, {plugin.ActionRemove, "removed"},
-	} {
-		if n := actions[of.action]; n > 0 {
-			if text != "" {
-				text += ", "
-			}
-			text += fmt.Sprintf("%d %s", n, of.word)
-		}
-	}
-	if text == "" {
-		return "nothing to make"
-	}
-	return text
 }

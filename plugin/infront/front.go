@@ -27,7 +27,7 @@ func init() {
 	}
 }
 
-// Invoked tells whether the binary was run under the name criu.
+// Invoked reports whether the binary was run under the name criu.
 func Invoked() bool { return len(os.Args) > 0 && filepath.Base(os.Args[0]) == Name }
 
 // Main is what the binary does when it was run under the name criu: it becomes
@@ -59,7 +59,7 @@ func Main() int {
 // fail says why there is no criu, and returns the exit status. A runtime's criu has
 // no stderr.
 func fail(status int, why error) int {
-	fmt.Fprintf(os.Stderr, "ipc-cr: %v\n", why)
+	fmt.Fprintf(os.Stderr, "ipc-cr: %s\n", eventlog.Escape(why.Error()))
 	_ = eventlog.WriteHere(eventlog.Entry{Action: Name, CRIU: os.Getpid(), Error: why.Error()})
 	return status
 }
@@ -80,8 +80,13 @@ func (f *front) ordinary(r *Request, why error) (added []string) {
 	text := fmt.Sprintf("the dump goes the ordinary way, CRIU saves the IPC namespace itself: %v", why)
 	f.say("%s", text)
 	logOrdinary(r, text)
-	return []string{OrdinaryEnv + "=" + strings.ReplaceAll(text, "\n", "; ")}
+	return []string{ordinaryEnv(text)}
 }
+
+// ordinaryEnv is the entry of an environment that says it. What a request has named
+// may be of any length and hold any byte: with a zero byte, or more than 128 KiB,
+// criu could not be executed (execve(2)).
+func ordinaryEnv(text string) string { return OrdinaryEnv + "=" + eventlog.BoundError(text) }
 
 // logOrdinary logs it, because a script is not in force on every host. It waits for
 // nobody. r is nil where what is asked for could not be read.
@@ -172,7 +177,7 @@ func (f *front) become(added []string) error {
 	return unix.Exec(f.next, args, append(env, added...))
 }
 
-// linked tells whether this process was found under a Link.
+// linked reports whether this process was found under a Link.
 func (p *place) linked() bool {
 	said := openSaid(p.link)
 	if said == nil {
@@ -185,7 +190,7 @@ func (p *place) linked() bool {
 // process was found under has a file for it (Link).
 func (p *place) sayer() func(format string, args ...any) {
 	return func(format string, args ...any) {
-		line := "ipc-cr: " + strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ") + "\n"
+		line := "ipc-cr: " + eventlog.Escape(fmt.Sprintf(format, args...)) + "\n"
 		if said := openSaid(p.link); said != nil {
 			defer said.Close()
 			_, _ = io.WriteString(said, line)

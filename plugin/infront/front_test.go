@@ -346,3 +346,20 @@ func TestKeepsTheDeathSignal(t *testing.T) {
 		t.Error("it lives on without the thread that started it")
 	}
 }
+
+// What a request has named must not keep criu from being executed, nor write to a
+// terminal.
+func TestOrdinaryEnv(t *testing.T) {
+	for text, want := range map[string]string{
+		"two\nlines":            "two; lines",
+		"/a\x00b\x1b[2J\u202ec": `/a\x00b\x1b[2J\u202ec`,
+	} {
+		if got := ordinaryEnv(text); got != OrdinaryEnv+"="+want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	const most = 128 << 10 // MAX_ARG_STRLEN of linux/binfmts.h
+	if got := ordinaryEnv(strings.Repeat("x", 2*most)); len(got) >= most || !strings.HasSuffix(got, "bytes in all)") {
+		t.Errorf("%d bytes, ending in %q", len(got), got[len(got)-40:])
+	}
+}

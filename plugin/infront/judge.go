@@ -51,7 +51,7 @@ func suits(ns *nsenter.Namespace, pid int) error {
 	return unmapped(pid)
 }
 
-// Carried tells whether ipc-cr carries everything that is in a namespace: it is
+// Carried reports whether ipc-cr carries everything that is in a namespace: it is
 // ErrNotCarried where there are semaphores or shared memory segments. With those a
 // dump beside the namespace would lose something. POSIX message queues are lost
 // whichever way it goes, and are none of its reasons. It needs the right to enter

@@ -37,7 +37,7 @@ func Beside(criu, init int) (bool, error) {
 	return its.Same(theirs)
 }
 
-// placed tells whether Main has become the process pid.
+// placed reports whether Main has become the process pid.
 func placed(pid int) (bool, error) {
 	dir, err := state.Existing()
 	if errors.Is(err, state.ErrNowhere) {

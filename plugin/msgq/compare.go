@@ -76,7 +76,7 @@ func (c *comparer) end() {
 	}
 }
 
-// compare tells whether a live queue with the record's id and key is equal to
+// compare reports whether a live queue with the record's id and key is equal to
 // it, or what a killed restore left of it: closed to everybody, never received
 // from, and filled with what the image begins with. There is nothing to lose in
 // that.
@@ -110,7 +110,7 @@ func (c *comparer) look(q *kernel.Queue, r *record) (verdict, error) {
 	return "messages", err
 }
 
-// stray tells whether a queue with the record's key and another id is one that a
+// stray reports whether a queue with the record's key and another id is one that a
 // restore was killed over the moment it came out (see natural): closed, never
 // used, and empty.
 func stray(q *kernel.Queue, r *record) bool {
@@ -135,7 +135,7 @@ func difference(q *kernel.Queue, r *record) string {
 	return ""
 }
 
-// content tells whether the messages that are in the queue are the first of the
+// content reports whether the messages that are in the queue are the first of the
 // record's.
 func (c *comparer) content(q *kernel.Queue, r *record) (bool, error) {
 	if walk := c.walkFor(q); walk != nil {

@@ -288,7 +288,7 @@ func (c *cursor) at(r *record, end int64) (*images.Reader, error) {
 	return &c.reader, nil
 }
 
-// unaltered tells whether the messages that were read again are those that were
+// unaltered reports whether the messages that were read again are those that were
 // checked. What was kept in memory was not read again.
 func (c *cursor) unaltered(r *record) error {
 	if c.source.data == nil && c.reader.Sum() != r.sum {

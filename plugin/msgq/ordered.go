@@ -19,7 +19,7 @@ type ordered struct {
 
 func newOrdered(w io.Writer) *ordered { return &ordered{turns: newTurns(), w: w} }
 
-// myTurn tells whether write would not wait.
+// myTurn reports whether write would not wait.
 func (o *ordered) myTurn(share int) bool { return o.passed(share) }
 
 // write writes a part of a share when all before it are done.

@@ -109,7 +109,7 @@ func recall(o *kept.Object, owner *nsenter.Owner) (e *earlier, ok bool) {
 	return e, err == nil
 }
 
-// is tells whether a live queue has its id and key.
+// is reports whether a live queue has its id and key.
 func (e *earlier) is(q *kernel.Queue) bool { return q.ID == int32(e.ID) && q.Key == int32(e.Key) }
 
 // touched tells what has been done with a live queue since a restore left it, ""
@@ -132,7 +132,7 @@ func (e *earlier) touched(q *kernel.Queue) string {
 	return ""
 }
 
-// unfinished tells whether a live queue is what an interrupted restore was making:
+// unfinished reports whether a live queue is what an interrupted restore was making:
 // closed to everybody and never used.
 func (e *earlier) unfinished(q *kernel.Queue) bool {
 	r := record{Queue: e.Queue}

@@ -83,7 +83,8 @@ func (c *creation) clear(s *step, q *kernel.Queue) error {
 		return err
 	}
 	saved := *q
-	if !c.target.Frozen && c.close(q) {
+	closed := !c.target.Frozen && c.close(q) // this one: a step can have several in its way
+	if closed {
 		s.closed = append(s.closed, *q)
 		saved.Mode = modeInProgress
 	}
@@ -94,7 +95,7 @@ func (c *creation) clear(s *step, q *kernel.Queue) error {
 	if err != nil {
 		return err
 	}
-	if len(s.closed) > 0 {
+	if closed { // which has stamped it
 		saved.CTime = now.CTime
 	}
 	if now != saved {

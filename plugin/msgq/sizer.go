@@ -43,7 +43,7 @@ func (s *sizer) took(length, index int) {
 	}
 }
 
-// grow answers E2BIG. It tells whether a larger buffer can help: not if it held
+// grow answers E2BIG. It reports whether a larger buffer can help: not if it held
 // all the bytes that the queue had left.
 func (s *sizer) grow() bool {
 	if s.size >= s.left {

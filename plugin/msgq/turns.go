@@ -35,7 +35,7 @@ func (t *turns) wait(shares int) error {
 	return nil
 }
 
-// passed tells whether wait would not wait.
+// passed reports whether wait would not wait.
 func (t *turns) passed(shares int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -40,7 +40,7 @@ func init() {
 	}
 }
 
-// IsHook tells whether a program of that argv[0] is the hook.
+// IsHook reports whether a program of that argv[0] is the hook.
 func IsHook(argv0 string) bool {
 	base := argv0
 	for i := range argv0 {

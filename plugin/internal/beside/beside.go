@@ -44,7 +44,7 @@ type Family struct {
 	looked time.Time
 }
 
-// Has tells whether a process belongs to it. Nobody does where there is no state
+// Has reports whether a process belongs to it. Nobody does where there is no state
 // directory, or it cannot be trusted.
 func (f *Family) Has(pid int) bool {
 	if time.Since(f.looked) > age {

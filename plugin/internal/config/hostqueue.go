@@ -25,7 +25,7 @@ func (q HostQueue) String() string { return fmt.Sprintf("0x%x:%d", uint32(q.Key)
 // nothing.
 type HostQueues []HostQueue
 
-// Has tells whether a queue is among them, by the uid that the hook sees.
+// Has reports whether a queue is among them, by the uid that the hook sees.
 func (q HostQueues) Has(key int32, uid uint32) bool {
 	return slices.Contains(q, HostQueue{key, uid})
 }

@@ -159,14 +159,14 @@ func childrenOf(pid int) (children []int) {
 	return children
 }
 
-// Wait returns when none is left, or with the context's error when that ends.
+// Wait returns when none is left, or with the context's cause when that ends.
 func (w *Watch) Wait(ctx context.Context) error {
 	tick := time.NewTicker(again)
 	defer tick.Stop()
 	for len(w.Left()) > 0 {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-tick.C:
 		}
 	}

@@ -292,6 +292,12 @@ func TestWatch(t *testing.T) {
 	if err := w.Wait(short); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the child runs: %v", err)
 	}
+	why := errors.New("why it was given up")
+	given, giveUp := context.WithCancelCause(t.Context())
+	giveUp(why)
+	if err := w.Wait(given); !errors.Is(err, why) {
+		t.Errorf("given up: %v, want %v", err, why)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- w.Wait(t.Context()) }()
 	if err := os.WriteFile(fifo, []byte("end\n"), 0); err != nil {

@@ -3,21 +3,23 @@ package criuproc
 import (
 	"path/filepath"
 	"strings"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/mountinfo"
 )
 
 // place is where a path leads: the device of a file system, and a path within
 // that. It is found by the names of the mounts alone. To look the path up in
-// another process's mount namespace could take for ever, where a user's own file
+// another process's mount namespace could take forever, where a user's own file
 // system is mounted (FUSE).
 type place struct{ device, path string }
 
 // mount is a line of proc_pid_mountinfo(5).
 type mount struct{ id, parent, device, root, point string }
 
-// placeOf finds the place of an absolute path without symbolic links. Not ok if
-// no mount is at the root, as in a chroot(2).
-func placeOf(mountinfo, path string) (found place, ok bool) {
-	mounts := readMounts(mountinfo)
+// placeOf finds the place of an absolute path without symbolic links in the text
+// of proc_pid_mountinfo(5). Not ok if no mount is at the root, as in a chroot(2).
+func placeOf(text, path string) (found place, ok bool) {
+	mounts := readMounts(text)
 	at, ok := rootOf(mounts)
 	if !ok {
 		return place{}, false
@@ -33,18 +35,13 @@ func placeOf(mountinfo, path string) (found place, ok bool) {
 	return place{at.device, filepath.Join(at.root, within)}, true
 }
 
-func readMounts(mountinfo string) (mounts []mount) {
-	for line := range strings.Lines(mountinfo) {
+func readMounts(text string) (mounts []mount) {
+	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) >= 5 {
-			mounts = append(mounts, mount{id: f[0], parent: f[1], device: f[2], root: unescape(f[3]), point: unescape(f[4])})
+			mounts = append(mounts, mount{id: f[0], parent: f[1], device: f[2], root: mountinfo.Unescape(f[3]), point: mountinfo.Unescape(f[4])})
 		}
 	}
 	return mounts
-}
-
-// unescape undoes mangle_path of fs/seq_file.c.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // rootOf is the mount at the root whose parent is out of sight.

@@ -201,7 +201,7 @@ func (h *holder) nameOf(tid int) string {
 	return fmt.Sprintf("%q (pid %d)", h.proc.text(tid, "comm"), tid)
 }
 
-// inVfork tells whether a task in state D waits in vfork(2): the sleeper is
+// inVfork reports whether a task in state D waits in vfork(2): the sleeper is
 // kernel_clone since Linux 5.10 and _do_fork before (kernel/fork.c). It is the
 // name that tells; /proc/TID/syscall would hang while the task is in execve.
 func (h *holder) inVfork(tid int) bool {
@@ -209,7 +209,7 @@ func (h *holder) inVfork(tid int) bool {
 	return strings.Contains(sleeper, "fork") || strings.Contains(sleeper, "clone")
 }
 
-// childStands tells whether the child that m waits for stands still: the
+// childStands reports whether the child that m waits for stands still: the
 // children that use m's memory, or all if none does (clone with CLONE_VFORK
 // alone).
 func (h *holder) childStands(m *member) bool {

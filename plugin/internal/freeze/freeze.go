@@ -8,11 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-)
 
-// hostInode is the initial IPC namespace's inode number: PROC_IPC_INIT_INO of
-// include/linux/proc_ns.h.
-const hostInode = 0xEFFFFFFF
+	"github.com/ipc-cr/ipc-cr/nsenter"
+)
 
 // longest is how long All goes on where somebody new is found in every round.
 const longest = 10 * time.Second
@@ -78,13 +76,13 @@ type Stopped struct {
 func All(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
 	s, err := all(ctx, inode, opt)
 	if err != nil {
-		return nil, fmt.Errorf("stop the tasks of ipc:[%d]: %w", inode, err)
+		return nil, fmt.Errorf("stop the tasks of %s: %w", nsenter.Name(inode, false), err)
 	}
 	return s, nil
 }
 
 func all(ctx context.Context, inode uint64, opt Options) (*Stopped, error) {
-	if inode == hostInode {
+	if inode == nsenter.HostInode {
 		return nil, ErrHost
 	}
 	if opt.Timeout <= 0 {
@@ -129,7 +127,7 @@ func May(ctx context.Context, inode uint64, exempt func(pid int) bool) (unreadab
 // which then leaves tasks stopped that had been frozen by their cgroup.
 func (s *Stopped) Release() error { return s.end() }
 
-// Holds tells whether a process is one whose tasks in the namespace stand still, as
+// Holds reports whether a process is one whose tasks in the namespace stand still, as
 // far as All knew them.
 func (s *Stopped) Holds(pid int) bool { return s.processes[pid] }
 

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ipc-cr/ipc-cr/plugin/internal/mountinfo"
 )
 
 // freezer is the mount of the cgroup v1 freezer, see
@@ -39,7 +41,7 @@ func findFreezer() freezer {
 		if len(at) < 5 || len(what) < 3 || what[0] != "cgroup" || !listed(what[2], "freezer") {
 			continue
 		}
-		return freezer{dir: unescape(at[4]), root: unescape(at[3])}
+		return freezer{dir: mountinfo.Unescape(at[4]), root: mountinfo.Unescape(at[3])}
 	}
 	return freezer{}
 }
@@ -51,11 +53,6 @@ func listed(list, name string) bool {
 		}
 	}
 	return false
-}
-
-// unescape undoes mangle_path of fs/seq_file.c.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // stateOf returns freezer.state of the cgroup that a task's cgroup file names:
@@ -79,7 +76,7 @@ func (f freezer) stateOf(cgroupFile []byte) string {
 	return ""
 }
 
-// frozen tells whether a task in state D is frozen by its cgroup. Where it
+// frozen reports whether a task in state D is frozen by its cgroup. Where it
 // sleeps is its own word; the cgroup's FROZEN means that all of its tasks are.
 func (h *holder) frozen(tid int) bool {
 	if h.proc.text(tid, "wchan") == wchanFrozen {
@@ -88,7 +85,7 @@ func (h *holder) frozen(tid int) bool {
 	return h.freezer.stateOf(h.proc.read(tid, "cgroup")) == "FROZEN"
 }
 
-// unseizable tells whether PTRACE_SEIZE would hang until the cgroup is thawed,
+// unseizable reports whether PTRACE_SEIZE would hang until the cgroup is thawed,
 // not even to be interrupted: it wakes a job-stopped task and waits for it
 // (JOBCTL_TRAPPING in ptrace_attach), and a frozen one does not wake. In state
 // D a job-stopped task is always frozen.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ipc-cr/ipc-cr/nsenter"
 )
 
 // member is a task of the namespace, or a child just born to one.
@@ -29,11 +31,11 @@ type member struct {
 	ended    bool   // a first thread that has ended before the others
 }
 
-// still tells whether the task is not waited for: it runs no more, for whatever
+// still reports whether the task is not waited for: it runs no more, for whatever
 // reason, or has had its time.
 func (m *member) still() bool { return m.stopped || m.ended || m.why != "" || m.given != "" }
 
-// held tells whether m is a tracee whose tracer takes requests.
+// held reports whether m is a tracee whose tracer takes requests.
 func (m *member) held() bool { return m.seized && !m.by.busy.Load() }
 
 // holder stops tasks and knows those it holds. It is one goroutine's, which never
@@ -68,7 +70,7 @@ func newHolder(proc *procfs, inode uint64, opt Options) *holder {
 	return &holder{
 		proc:    proc,
 		freezer: findFreezer(),
-		want:    fmt.Appendf(nil, "ipc:[%d]", inode),
+		want:    []byte(nsenter.Link(inode)),
 		opt:     opt,
 		self:    os.Getpid(),
 		longest: longest,
@@ -187,7 +189,7 @@ func (h *holder) add(m *member) *member {
 
 func (h *holder) forget(m *member) { delete(h.members, m.tid) }
 
-// knows tells whether m has not been forgotten meanwhile.
+// knows reports whether m has not been forgotten meanwhile.
 func (h *holder) knows(m *member) bool { return h.members[m.tid] == m }
 
 // seize puts a task among those that its process's tracer is to seize next. One

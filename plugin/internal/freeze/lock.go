@@ -68,10 +68,7 @@ type want struct {
 
 // name is that of the lock in the state directory.
 func (w *want) name() string {
-	if w.id != 0 {
-		return fmt.Sprintf("freeze-%d", w.id)
-	}
-	return fmt.Sprintf("freeze-inode-%d", w.ns.Inode())
+	return "freeze-" + state.NamespaceName(w.id, w.ns.Inode())
 }
 
 // wantsOf returns the namespace, and those that the threads of this process are
@@ -105,7 +102,7 @@ func wantsOf(ns *nsenter.Namespace) (wants []want, err error) {
 // addWant leaves out the host's, and what is there already.
 func addWant(wants []want, w want) ([]want, error) {
 	known := slices.ContainsFunc(wants, func(o want) bool { return o.ns.Inode() == w.ns.Inode() })
-	if !known && w.ns.Inode() != hostInode {
+	if !known && w.ns.Inode() != nsenter.HostInode {
 		var err error
 		w.id, err = w.ns.ID()
 		return append(wants, w), err

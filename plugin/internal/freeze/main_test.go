@@ -116,7 +116,7 @@ func listTasks(t testing.TB, inode uint64, inside bool) (all []seen) {
 	return all
 }
 
-// traces tells whether a thread is one that traces for s.
+// traces reports whether a thread is one that traces for s.
 func (s *Stopped) traces(tid int) bool { return s.holder.tracers.byThread(tid) != nil }
 
 // mustHoldAll fails unless every task of the namespace is in our stop.

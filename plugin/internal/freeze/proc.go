@@ -196,7 +196,7 @@ type status struct {
 	process, parent, tracer int // tracer is a thread's id, 0 if there is none
 }
 
-// dead tells whether the task can neither run nor be traced any more.
+// dead reports whether the task can neither run nor be traced any more.
 func (s status) dead() bool { return s.state == 'Z' || s.state == 'X' }
 
 // status returns false if the task is gone.
@@ -219,7 +219,7 @@ func (p *procfs) status(tid int) (status, bool) {
 	return s, s.process != 0
 }
 
-// lives tells whether a process has a task that has not ended.
+// lives reports whether a process has a task that has not ended.
 func (p *procfs) lives(pid int) bool {
 	s, ok := p.status(pid)
 	return ok && (!s.dead() || p.threads(pid) > 1)

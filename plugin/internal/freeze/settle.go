@@ -17,7 +17,7 @@ const (
 	maxDoubt   = 50 * time.Millisecond
 )
 
-// settle waits until every member stands still and tells whether anything
+// settle waits until every member stands still and reports whether anything
 // changed against the last time.
 func (h *holder) settle(ctx context.Context) (moved bool, err error) {
 	waiting := h.doubtAll()

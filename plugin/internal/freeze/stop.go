@@ -36,7 +36,7 @@ func (h *holder) request(m *member, ask func() error) (err error) {
 }
 
 // look finds out whether a tracee has stopped, has gone, or stands still no
-// longer, and tells whether anything was new.
+// longer, and reports whether anything was new.
 func (h *holder) look(m *member) (moved bool) {
 	w, err := peek(m.tid)
 	switch {

@@ -90,7 +90,7 @@ func TestThreadsInTwoNamespaces(t *testing.T) {
 }
 
 func TestHostRefused(t *testing.T) {
-	if _, err := All(context.Background(), hostInode, Options{}); !errors.Is(err, ErrHost) {
+	if _, err := All(context.Background(), nsenter.HostInode, Options{}); !errors.Is(err, ErrHost) {
 		t.Errorf("err = %v, want %v", err, ErrHost)
 	}
 }

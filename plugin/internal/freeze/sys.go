@@ -41,7 +41,7 @@ const (
 	_ = uint(128 - unsafe.Sizeof(siginfo{}))
 )
 
-// reported tells whether waitid had anything to say.
+// reported reports whether waitid had anything to say.
 func (s *siginfo) reported() bool { return s.pid != 0 }
 
 func (s *siginfo) exited() bool {
@@ -84,7 +84,7 @@ func seize(tid int) error {
 	}
 }
 
-// mayTrace tells whether we have the right to seize a task: that to read its
+// mayTrace reports whether we have the right to seize a task: that to read its
 // memory is the same (PTRACE_MODE_ATTACH_REALCREDS, see ptrace(2)). Nobody has
 // anything at address 0 to be read.
 func mayTrace(tid int) bool {

@@ -44,7 +44,7 @@ func startTracer() *tracer {
 }
 
 // runOffMain runs work on a locked thread that ends with it. Go cannot end the
-// process's first thread and parks it for ever instead, tracees and all; so if
+// process's first thread and parks it forever instead, tracees and all; so if
 // the goroutine was put there, it stays there until another one has its own.
 func runOffMain(work func()) {
 	runtime.LockOSThread()
@@ -106,7 +106,7 @@ func (t *tracer) seizeAll() {
 	t.busy.Store(false)
 }
 
-// pending tells whether it has somebody to seize, or has seized somebody who is not
+// pending reports whether it has somebody to seize, or has seized somebody who is not
 // taken in yet.
 func (t *tracer) pending() bool { return len(t.seizing)+len(t.next) > 0 }
 

@@ -105,11 +105,11 @@ const (
 const inBirth = 8
 
 // births looks at the tasks that were born since the kernel gave out the number
-// last, which must be from before run. It tells whether it caught up with them: a
+// last, which must be from before run. It reports whether it caught up with them: a
 // moment at which nobody was born while it looked at the youngest. Then whoever lives
 // has been seen: who was there before is in the listing, and who came later has one of
 // the numbers. Without it a chain of tasks, each of which starts the next one and
-// ends, could be between the listing and our looks at it for ever.
+// ends, could be between the listing and our looks at it forever.
 //
 // A number that somebody chose (clone3 with set_tid, which needs
 // CAP_CHECKPOINT_RESTORE in our pid namespace) is not among them.

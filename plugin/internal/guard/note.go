@@ -49,7 +49,7 @@ func newNote(ns *nsenter.Namespace, root *Root) (note, error) {
 	}, err
 }
 
-// The names of notes: one a namespace, so that its file is the proof of whose
+// The names of notes: one for each namespace, so that its file is the proof of whose
 // turn it is.
 const notePrefix, noteSuffix = "guard-", ".json"
 
@@ -63,10 +63,7 @@ func noteName(ns *nsenter.Namespace) (string, error) {
 }
 
 func nameOf(id, inode uint64) string {
-	if id != 0 {
-		return fmt.Sprintf("%s%d%s", notePrefix, id, noteSuffix)
-	}
-	return fmt.Sprintf("%sinode-%d%s", notePrefix, inode, noteSuffix)
+	return notePrefix + state.NamespaceName(id, inode) + noteSuffix
 }
 
 func isNoteName(name string) bool {

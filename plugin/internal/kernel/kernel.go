@@ -116,16 +116,16 @@ type Kernel interface {
 	// kernel compares the writer's euid with it (ipc/ipc_sysctl.c,
 	// ipc_permissions).
 	SetSysctl(name string, value int64) error
-	// MaySetSysctl tells whether SetSysctl of that name is allowed, and changes
+	// MaySetSysctl reports whether SetSysctl of that name is allowed, and changes
 	// nothing.
 	MaySetSysctl(name string) error
-	// MaySetNextID tells whether SetNextID is allowed, and changes nothing.
+	// MaySetNextID reports whether SetNextID is allowed, and changes nothing.
 	MaySetNextID() error
 	// MayRestore tells, before anything is made, by the caller's capabilities
 	// whether SetNextID, Create as each of the creators, Send and Copy on a queue of mode 0, and Set and Remove of
 	// what was created are allowed. Its error names the capability that is missing.
 	MayRestore(creators []Creator) error
-	// MayRemove tells whether Remove of a queue is allowed, as MayRestore does.
+	// MayRemove reports whether Remove of a queue is allowed, as MayRestore does.
 	MayRemove(q *Queue) error
 	// IndexBits is how many low bits of an id are the index of its slot: 15, or
 	// 24 on a kernel booted with ipcmni_extend (ipc/util.h).

@@ -22,7 +22,7 @@ type Walk interface {
 	// Read puts that message into buf, as Kernel.Copy does: HeaderLen bytes of
 	// mtype, the payload.
 	Read(buf []byte) error
-	// End is called after the last message. It tells whether the queue ended there,
+	// End is called after the last message. It reports whether the queue ended there,
 	// and is what it was at the beginning.
 	End() error
 	// Release ends the use of the Walk.

@@ -4,7 +4,7 @@ package kind
 // the caller's user namespace knows it. nil chooses all.
 type Selection func(key int32, uid uint32) bool
 
-// Has tells whether an object is chosen.
+// Has reports whether an object is chosen.
 func (s Selection) Has(key int32, uid uint32) bool { return s == nil || s(key, uid) }
 
 // Selectable is a kind that can be restricted to chosen objects.

@@ -7,7 +7,7 @@ import (
 
 // Verifier is an Image that can tell whether it holds what the namespace holds.
 // It is how an image that somebody else wrote, CRIU, is judged: copying the
-// objects once more would double the time that their users stand still. A kind
+// objects once more would double the time that their users are frozen. A kind
 // whose images are no Verifiers is taken as it is.
 type Verifier interface {
 	Image

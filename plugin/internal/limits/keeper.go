@@ -57,7 +57,7 @@ func NewKeeper(ns *nsenter.Namespace, space kernel.Space) *Keeper {
 // turnTimeout is how long Raise waits for another ipc-cr.
 const turnTimeout = time.Minute
 
-// Hurry has Raise wait for nobody: tasks stand still meanwhile.
+// Hurry has Raise wait for nobody: tasks are frozen meanwhile.
 func (k *Keeper) Hurry() {
 	k.mu.Lock()
 	defer k.mu.Unlock()

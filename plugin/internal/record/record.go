@@ -84,7 +84,7 @@ type Object struct {
 	Left []int64
 }
 
-// Same tells whether two checkpoints hold the same of an object.
+// Same reports whether two checkpoints hold the same of an object.
 func (o *Object) Same(other *Object) bool {
 	return o.Name == other.Name && o.Sum == other.Sum && slices.Equal(o.Head, other.Head)
 }
@@ -115,7 +115,7 @@ func (r *Record) Restore(id nsenter.Identity, before *Source) {
 	}
 }
 
-// WasLeftRunning tells whether the container went on after a checkpoint of the
+// WasLeftRunning reports whether the container went on after a checkpoint of the
 // namespace.
 func (r *Record) WasLeftRunning(boottime int64) bool {
 	return slices.ContainsFunc(r.Taken, func(t Taken) bool { return t.Boottime == boottime && t.LeftRunning })

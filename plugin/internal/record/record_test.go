@@ -309,7 +309,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// opensAll tells whether the test may open every namespace.
+// opensAll reports whether the test may open every namespace.
 func opensAll(t *testing.T) bool {
 	id, err := nstest.Fresh(t).Identity()
 	if err != nil {

@@ -61,7 +61,7 @@ func Sweep(dir *state.Dir) {
 	}
 }
 
-// dead tells whether a record is of a namespace that is gone.
+// dead reports whether a record is of a namespace that is gone.
 func dead(name, boot string) bool {
 	id, ok := identityOf(name, boot)
 	if !ok {

@@ -54,7 +54,7 @@ func withTypes(dir *state.Dir, use func(*kernelTypes) error) error {
 	return nil
 }
 
-// typesToBlame tells whether other types might help. A kernel that is out of
+// typesToBlame reports whether other types might help. A kernel that is out of
 // memory or does not permit the program refuses it with any.
 func typesToBlame(err error) bool {
 	return !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.EPERM)

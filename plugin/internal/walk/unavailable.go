@@ -80,7 +80,7 @@ func confined() bool {
 	return err == nil && strings.Contains(string(text), "[confidentiality]")
 }
 
-// filtered tells whether a seccomp filter is in force (proc_pid_status(5)).
+// filtered reports whether a seccomp filter is in force (proc_pid_status(5)).
 func filtered() bool {
 	file, err := os.Open("/proc/thread-self/status")
 	if err != nil {

@@ -3,7 +3,7 @@
 //
 // CRIU calls its action script anew for each action (pre-dump, post-dump,
 // pre-restore, post-setup-namespaces and so on), as a short process each time.
-// What one of them begins and another ends, tasks that stand still and image
+// What one of them begins and another ends, tasks that are frozen and image
 // files that are set aside, is kept by a warden: a small process of the same
 // binary, in a session of its own, with nothing open but stdio on /dev/null,
 // its socket and what it guards. A hook process starts it, later ones talk to

@@ -18,7 +18,7 @@ import (
 // maxLoose bounds how many loose tasks a report lists.
 const maxLoose = 300
 
-// hold is tasks that stand still, and the turn of their namespace.
+// hold is tasks that are frozen, and the turn of their namespace.
 type hold struct {
 	ns    *nsenter.Namespace // open: its inode number is not another's meanwhile
 	turn  *turn

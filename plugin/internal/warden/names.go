@@ -40,10 +40,7 @@ func socketOf(name string) (criu state.Process, ok bool) {
 // namespaceTurn names the claim of a namespace. Before Linux 6.18 there is only
 // its inode number, which a later one may have: it then waits without need.
 func namespaceTurn(id nsenter.Identity) string {
-	if id.ID != 0 {
-		return fmt.Sprintf("%sns-%d%s", turnPrefix, id.ID, noteSuffix)
-	}
-	return fmt.Sprintf("%sns-inode-%d%s", turnPrefix, id.Inode, noteSuffix)
+	return turnPrefix + "ns-" + state.NamespaceName(id.ID, id.Inode) + noteSuffix
 }
 
 func directoryTurn(dev, inode uint64) string {

@@ -212,7 +212,7 @@ func (p *post) bind() error {
 // noted: the next command tries again, and has a voice.
 func (p *post) end() error {
 	p.cancel(errEnding)
-	p.busy <- struct{}{} // for ever
+	p.busy <- struct{}{} // forever
 	var aside []string
 	p.last, aside = p.beforeEnd()
 	errs := []error{p.hold.drop(), p.putBack()}

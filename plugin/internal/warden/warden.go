@@ -23,9 +23,9 @@ var (
 	// ErrNotHeld says that the warden holds no tasks: nobody asked for it, or a
 	// warden that was killed let them go.
 	ErrNotHeld = errors.New("no tasks are held")
-	// ErrLimit says that the tasks had stood still for as long as they may and
+	// ErrLimit says that the tasks had been frozen for as long as they may and
 	// were let go.
-	ErrLimit = errors.New("the tasks were let go: they had stood still for as long as they may")
+	ErrLimit = errors.New("the tasks were thawed: they had been frozen for as long as they may")
 )
 
 // Warden is the warden of one CRIU process, as a hook process sees it. Each call
@@ -46,14 +46,14 @@ type Warden struct {
 // PID is the warden's process id.
 func (w *Warden) PID() int { return w.process.PID }
 
-// HoldRequest says which tasks are to stand still.
+// HoldRequest says which tasks are to be frozen.
 type HoldRequest struct {
 	// Namespace is the IPC namespace whose tasks are stopped. Not the host's.
 	Namespace *nsenter.Namespace
 	// Init is the container's first process as the host sees it. It and all its
 	// descendants are CRIU's to freeze, and run on. 0 means that there is none.
 	Init int
-	// Limit is how long the tasks may stand still; 0 means without limit. When
+	// Limit is how long the tasks may be frozen; 0 means without limit. When
 	// it is over they are let go, and Let returns ErrLimit.
 	Limit time.Duration
 	// TurnOnly takes the namespace's turn and stops nobody, for a dump that stops
@@ -61,7 +61,7 @@ type HoldRequest struct {
 	TurnOnly bool
 }
 
-// Held says what stands still.
+// Held says what is frozen.
 type Held struct {
 	Inode      uint64 `json:"inode"`      // of the namespace
 	Tasks      int    `json:"tasks"`      // threads held
@@ -80,7 +80,7 @@ type Held struct {
 	LooseTotal int           `json:"loose_total"`
 }
 
-// Stood is how long the tasks stood still.
+// Stood is how long the tasks were frozen.
 type Stood struct {
 	Held
 	For time.Duration `json:"for"` // from before the first was stopped until all were let go
@@ -105,7 +105,7 @@ func (w *Warden) Hold(ctx context.Context, r HoldRequest) (Held, error) {
 }
 
 // Let lets the tasks go and ends the namespace's turn. On an error they did not
-// stand still all the time, or it cannot be known: the dump must fail. It is
+// are frozen all the time, or it cannot be known: the dump must fail. It is
 // ErrLimit (Stood is valid then), ErrKilled or ErrNotHeld.
 func (w *Warden) Let() (Stood, error) {
 	answer, err := w.call(context.Background(), request{Do: doLet})

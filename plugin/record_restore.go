@@ -8,7 +8,7 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/record"
 )
 
-// keeps tells whether this restore changes the record.
+// keeps reports whether this restore changes the record.
 func (p *past) keeps(makes bool) bool {
 	if p == nil || p.file == nil || p.rule == older {
 		return false
@@ -16,12 +16,12 @@ func (p *past) keeps(makes bool) bool {
 	return makes || p.begun != nil || p.rule == each || p.rule == later
 }
 
-// changing tells whether anything is to be made or removed.
+// changing reports whether anything is to be made or removed.
 func (r *restore) changing() bool {
 	return r.any(ActionMake, ActionRemake, ActionReplace, ActionFill, ActionRemove)
 }
 
-// any tells whether one of the actions is taken, without naming the objects:
+// any reports whether one of the actions is taken, without naming the objects:
 // there can be very many.
 func (r *restore) any(actions ...Action) (found bool) {
 	r.steps(func(a Action) bool {

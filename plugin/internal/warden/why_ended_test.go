@@ -107,9 +107,9 @@ func TestTurnSaysWhyItEnded(t *testing.T) {
 	}
 }
 
-// So is the limit on how long tasks may stand still, where it comes before all have
+// So is the limit on how long tasks may be frozen, where it comes before all have
 // stopped.
-func TestLimitNamesTheTask(t *testing.T) {
+func TestHoldSaysThatTheLimitIsOver(t *testing.T) {
 	nstest.Require(t, "userns")
 	ns, dir, c := nstest.Fresh(t), tempState(t), newCounters(t)
 	startFamily(t, ns, c, 0, 0)

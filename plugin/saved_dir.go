@@ -24,10 +24,11 @@ const savedPrefix = "replaced-"
 // savedName is the name of a namespace's directory. Only where the kernel gives ids
 // one that a killed restore left is known to be of the same namespace.
 func (r *restore) savedName() string {
-	if r.source.ID != 0 {
-		return savedPrefix + strconv.FormatUint(r.source.ID, 10)
+	name := savedPrefix + state.NamespaceName(r.source.ID, r.source.Inode)
+	if r.source.ID == 0 {
+		name += "-" + strconv.Itoa(os.Getpid())
 	}
-	return fmt.Sprintf("%sinode-%d-%d", savedPrefix, r.source.Inode, os.Getpid())
+	return name
 }
 
 // openSaved opens the directory: with what a killed run of this restore left there
