@@ -3,7 +3,7 @@
 GO ?= go
 FUZZTIME ?= 60s
 # One package at a time: a command says so when it puts right what another one's killed test left.
-TESTFLAGS ?= -count=1 -timeout=20m -p=1
+TESTFLAGS ?= -count=1 -timeout=40m -p=1
 BIN := bin/ipc-cr
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := $(if $(VERSION),-ldflags '-X main.version=$(VERSION)')
