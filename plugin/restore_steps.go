@@ -187,7 +187,9 @@ func (r *restore) carryOut(ctx context.Context, k kernel.Kernel) error {
 			return fmt.Errorf("%w (all objects are made and some may be in use, so they stay: run the restore again)", err)
 		}
 	}
-	return errors.Join(r.done(), r.saved.remove())
+	// What was removed goes first: a run that is killed here is completed by the next one,
+	// and nobody is told to bring back what has been replaced.
+	return errors.Join(r.saved.remove(), r.done())
 }
 
 // make makes all objects, still closed.

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +15,9 @@ import (
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/plugin"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/config"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/criuproc"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/freeze"
+	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 	"github.com/ipc-cr/ipc-cr/plugin/internal/warden"
 )
 
@@ -82,6 +87,12 @@ func (r *run) hold(ctx context.Context, ns *nsenter.Namespace) error {
 	if held.Unwatched != "" {
 		r.warn("nothing would thaw the neighbours if ipc-cr were stopped itself: %s", held.Unwatched)
 	}
+	for _, task := range held.Loose {
+		if !slices.Contains(r.kept.Loose, task.PID) {
+			r.kept.Loose = append(r.kept.Loose, task.PID)
+		}
+	}
+	r.kept.LooseMore = held.LooseTotal > len(held.Loose)
 	if held.LooseTotal > 0 {
 		t := held.Loose[0]
 		r.say("%s of neighbours not stopped, which must not use the queues before the dump is complete: %q (pid %d, tid %d) %s",
@@ -94,9 +105,8 @@ func (r *run) hold(ctx context.Context, ns *nsenter.Namespace) error {
 const (
 	// thawing is for those of a cgroup: of a paused pod they stay as they are.
 	thawing = time.Second
-	// letting is for those that are stopped under another tracer: mostly it is a CRIU,
-	// which has had its turn and is about to let its container go, and on a busy machine
-	// that takes its time.
+	// letting is for those that another CRIU has stopped, which has had its turn and is
+	// about to let its container go: on a busy machine that takes its time.
 	letting = 5 * time.Second
 )
 
@@ -121,22 +131,36 @@ func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) 
 
 // waitFor returns how long all are waited for together that are not held yet.
 func waitFor(held warden.Held) time.Duration {
-	stopped := func(why string) bool {
-		return slices.ContainsFunc(held.Loose, func(t freeze.Task) bool { return t.Why == why })
+	stopped, asked := false, map[int]bool{}
+	for _, t := range held.Loose {
+		if t.Why != freeze.WhyTraced && t.Why != freeze.WhyFrozen {
+			continue
+		}
+		stopped = true
+		if tracer := tracerOf(t.TID); tracer != 0 && !asked[tracer] {
+			if asked[tracer] = true; criuproc.Is(tracer) {
+				return letting
+			}
+		}
 	}
-	switch {
-	case stopped(freeze.WhyTraced):
-		return letting
-	case stopped(freeze.WhyFrozen), held.Unseen:
+	if stopped || held.Unseen {
 		return thawing
 	}
 	return 0
 }
 
+// tracerOf returns the thread that traces a task (proc_pid_status(5)), 0 for none.
+func tracerOf(tid int) (tracer int) {
+	status, _ := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/status")
+	_, after, _ := strings.Cut(string(status), "\nTracerPid:")
+	_, _ = fmt.Sscan(after, &tracer)
+	return tracer
+}
+
 // postDump is the moment after CRIU has written everything: the container is
 // still frozen.
 func (r *run) postDump(ctx context.Context) (err error) {
-	before, _, err := r.recall(PreDump)
+	before, found, err := r.recall(PreDump)
 	if err != nil {
 		return err
 	}
@@ -157,6 +181,9 @@ func (r *run) postDump(ctx context.Context) (err error) {
 	case beside:
 		return r.saveBeside(ctx, ns)
 	}
+	if !found {
+		before.Since = 0
+	}
 	return r.complete(ctx, ns, before)
 }
 
@@ -172,8 +199,13 @@ func (r *run) complete(ctx context.Context, ns *nsenter.Namespace, before kept) 
 	}
 	if before.Since != 0 {
 		opt.Since = time.Unix(0, before.Since)
-		if neighbours > 0 && (!before.Held || before.InDoubt) {
-			opt.BusySince, opt.Stopped = time.Unix(0, max(before.Since, before.HeldBy)).Unix(), r.stopped()
+	}
+	if neighbours > 0 && !opt.Lenient {
+		if before.Since == 0 {
+			return fmt.Errorf("what was noted at pre-dump is not there any more (in %s): whether the neighbours in %s were stopped meanwhile is not known", state.Place(), ns)
+		}
+		if opt.BusySince, opt.Stopped, err = r.mayHaveUsed(ns, before); err != nil {
+			return err
 		}
 	}
 	report, err := plugin.Complete(ctx, opt)
@@ -191,16 +223,46 @@ func (r *run) complete(ctx context.Context, ns *nsenter.Namespace, before kept) 
 	return r.watch(report.Number)
 }
 
+// mayHaveUsed returns the second from which on a use of an object leaves CRIU's copy in
+// doubt, and what reports the processes whose uses do not. Where all are held who were
+// there at pre-dump, and nobody else is there now, whoever used an object in the very
+// second in which the last one was stopped did so before.
+func (r *run) mayHaveUsed(ns *nsenter.Namespace, before kept) (since int64, stopped func(pid int) bool, err error) {
+	since, stopped = time.Unix(0, max(before.Since, before.HeldBy)).Unix(), r.stopped(before)
+	if !before.Held || before.InDoubt {
+		return since, stopped, nil
+	}
+	neighbours, err := r.family().neighboursIn(ns)
+	if err != nil {
+		return 0, nil, err
+	}
+	if !slices.ContainsFunc(neighbours, func(pid int) bool { return !stopped(pid) }) {
+		since++
+	}
+	return since, stopped, nil
+}
+
 // stopped returns what reports the processes that cannot have used an object since
 // CRIU stopped the container: its own tasks, and the neighbours that the warden holds.
-func (r *run) stopped() func(pid int) bool {
+// Of a process with a task that could not be stopped that task may have ended since. It
+// is asked for many objects, while all are frozen, so answers are remembered.
+func (r *run) stopped(before kept) func(pid int) bool {
 	tracers := []int{r.CRIU.PID}
-	if pid := r.wardenPID(); pid != 0 {
+	if pid := r.wardenPID(); pid != 0 && !before.LooseMore {
 		tracers = append(tracers, pid)
 	}
+	known := map[int]bool{}
+	for _, pid := range before.Loose {
+		known[pid] = false
+	}
 	return func(pid int) bool {
-		stopped, err := freeze.StoppedBy(pid, tracers...)
-		return stopped && err == nil
+		is, asked := known[pid]
+		if !asked {
+			stopped, err := freeze.StoppedBy(pid, tracers...)
+			is = stopped && err == nil
+			known[pid] = is
+		}
+		return is
 	}
 }
 

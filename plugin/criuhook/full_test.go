@@ -1,9 +1,11 @@
 package criuhook_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -17,23 +19,85 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/state"
 )
 
-// restoredInFull CRIU DIR CONTAINER answers the actions of a restore where /run has no
-// room for another file.
-var restoredInFull = nstest.Program("criuhook.full", func(args []string) {
-	criu, _ := strconv.Atoi(args[0])
-	container, _ := strconv.Atoi(args[2])
-	process, err := state.Lookup(criu)
+// smallRun gives this process a /run of its own with little room.
+func smallRun() {
 	for _, err := range []error{
-		err,
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-		unix.Mount("run", "/run", "tmpfs", 0, "mode=0755,size=16k"),
+		unix.Mount("run", "/run", "tmpfs", 0, "mode=0755,size=64k"),
 		os.Mkdir("/run/ipc-cr", 0o700),
 	} {
 		if err != nil {
 			panic(err)
 		}
 	}
+}
+
+func fillRun() {
 	if err := os.WriteFile("/run/large", make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		panic(err)
+	}
+}
+
+// dumpedInFull CRIU DIR CONTAINER answers pre-dump, and when it is told so, post-dump
+// where /run has been filled meanwhile.
+var dumpedInFull = nstest.Program("criuhook.fulldump", func(args []string) {
+	smallRun()
+	criu, _ := strconv.Atoi(args[0])
+	container, _ := strconv.Atoi(args[2])
+	process, err := state.Lookup(criu)
+	if err != nil {
+		panic(err)
+	}
+	h := &criuhook.Hook{Kinds: kinds, Log: io.Discard}
+	in := bufio.NewReader(os.Stdin)
+	for _, action := range []string{criuhook.PreDump, criuhook.PostDump} {
+		fmt.Println(h.Run(context.Background(), criuhook.Event{Action: action, ImagesDir: args[1], InitPID: container, CRIU: process}))
+		fillRun()
+		_, _ = in.ReadString('\n')
+	}
+})
+
+// What pre-dump has noted is read where /run is full by then: a neighbour that could not
+// be stopped and has used a queue fails the dump all the same.
+func TestRunFilledDuringDump(t *testing.T) {
+	for _, uses := range []bool{false, true} {
+		r := newRig(t)
+		neighbour := nstest.Start(t, r.ns, idle)
+		trace(t, neighbour.PID())
+		fill(t, r.ns, 1, 2)
+		anotherSecond(t)
+		p := nstest.StartIn(t, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}, dumpedInFull,
+			strconv.Itoa(r.criu.PID()), r.dir, strconv.Itoa(r.container.PID()))
+		answer := func() string {
+			line, err := p.Stdout.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			return line
+		}
+		if got := answer(); got != "<nil>\n" {
+			t.Fatalf("pre-dump: %s", got)
+		}
+		r.dump(1)
+		if uses {
+			inside(t, r.ns, passAround)
+		}
+		fmt.Fprintln(p.Stdin)
+		if got := answer(); uses != strings.Contains(got, "queue 0 (key 0x1): was in use while CRIU copied it") || !uses && got != "<nil>\n" {
+			t.Errorf("uses %t: post-dump: %s", uses, got)
+		}
+	}
+}
+
+// restoredInFull CRIU DIR CONTAINER answers the actions of a restore where /run has no
+// room for another file.
+var restoredInFull = nstest.Program("criuhook.full", func(args []string) {
+	smallRun()
+	fillRun()
+	criu, _ := strconv.Atoi(args[0])
+	container, _ := strconv.Atoi(args[2])
+	process, err := state.Lookup(criu)
+	if err != nil {
 		panic(err)
 	}
 	h := &criuhook.Hook{Kinds: kinds, Log: os.Stdout}

@@ -88,8 +88,9 @@ func (h *Hook) Run(ctx context.Context, e Event) error {
 	return r.named(err)
 }
 
-// openState opens the state directory. There may be no place for one, and a file
-// system that is full is none.
+// openState opens the state directory. There may be no place for one, and one on a file
+// system that is full is none for an action that begins something. What a later one has
+// to know can be read all the same.
 func (r *run) openState() error {
 	dir, err := state.Default()
 	if errors.Is(err, state.ErrNowhere) || errors.Is(err, unix.EROFS) {
@@ -99,15 +100,21 @@ func (r *run) openState() error {
 	if err != nil {
 		return err
 	}
-	if err = dir.MayWrite(); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		r.noState = fmt.Errorf("%w: %w", state.ErrNowhere, err)
-		return dir.Close()
-	}
-	if err != nil {
-		return errors.Join(err, dir.Close())
+	if r.Action == PreDump || r.Action == PreRestore {
+		if err = dir.MayWrite(); isFull(err) {
+			r.noState = fmt.Errorf("%w: %w", state.ErrNowhere, err)
+			return dir.Close()
+		}
+		if err != nil {
+			return errors.Join(err, dir.Close())
+		}
 	}
 	r.state = dir
 	return nil
+}
+
+func isFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // carryOut reads the settings, puts right what a killed run has left, and does what

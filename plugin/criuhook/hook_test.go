@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/checkpoint-restore/go-criu/v7"
+
 	"github.com/ipc-cr/ipc-cr/images"
 	"github.com/ipc-cr/ipc-cr/nsenter"
 	"github.com/ipc-cr/ipc-cr/nsenter/nstest"
@@ -268,40 +269,6 @@ func TestTorn(t *testing.T) {
 			t.Error("a JSON file")
 		}
 		await(t, "the neighbour to run", func() bool { return stateOf(t, neighbour.PID()) != "t" })
-	}
-}
-
-// Neighbours that came after pre-dump had looked were not stopped: what they use
-// may be torn, whether it shows or not.
-func TestUnheld(t *testing.T) {
-	r := newRig(t)
-	r.must(criuhook.PreDump) // nothing to hold
-	nstest.Start(t, r.ns, idle)
-	fill(t, r.ns, 1, 2)
-	r.dump(1)
-	_, err := r.run(criuhook.PostDump)
-	if want := "queue 0 (key 0x1): was in use while CRIU copied it, and its users were not stopped"; !errors.Is(err, plugin.ErrDiffers) || !strings.HasSuffix(err.Error(), want) {
-		t.Errorf("got %v, want ErrDiffers and %s", err, want)
-	}
-}
-
-// Where neighbours may have been born too fast to be looked at, it is the same: a use
-// that leaves no other trace than its time fails the dump.
-func TestUnseen(t *testing.T) {
-	for _, unseen := range []bool{false, true} {
-		r := newRig(t)
-		nstest.Start(t, r.ns, idle)
-		fill(t, r.ns, 1, 2)
-		r.must(criuhook.PreDump)
-		if unseen {
-			r.forge(criuhook.PreDump, `"held":true`, `"held":true,"in_doubt":true`)
-		}
-		inside(t, r.ns, func(k kernel.Kernel) error { return k.Send(0, message(0)) })
-		r.dump(1)
-		_, err := r.run(criuhook.PostDump)
-		if unseen != (err != nil) || unseen && !strings.HasSuffix(err.Error(), "queue 0 (key 0x1): was in use while CRIU copied it, and its users were not stopped") {
-			t.Errorf("unseen %t: %v", unseen, err)
-		}
 	}
 }
 

@@ -25,8 +25,12 @@ type kept struct {
 	Held     bool     `json:"held,omitempty"`     // the neighbours are stopped
 	// InDoubt: some of them may not be, that somebody else has stopped, or that were born
 	// too fast to be looked at.
-	InDoubt bool  `json:"in_doubt,omitempty"`
-	HeldBy  int64 `json:"held_by_ns,omitempty"` // moment when the last one was stopped, by the clock of Since
+	InDoubt bool `json:"in_doubt,omitempty"`
+	// Loose are the processes of those that are not, each of which may end before it is
+	// asked for. LooseMore: there are others.
+	Loose     []int `json:"loose,omitempty"`
+	LooseMore bool  `json:"loose_more,omitempty"`
+	HeldBy    int64 `json:"held_by_ns,omitempty"` // moment when the last one was stopped, by the clock of Since
 
 	// Of pre-restore:
 	LeftToCRIU bool `json:"left_to_criu,omitempty"` // the queues could not be kept from it
@@ -76,7 +80,10 @@ func (r *run) remember(outcome error) error {
 	if err != nil {
 		return err
 	}
-	return r.state.Replace(restoring.AnswerName(r.CRIU, r.Action), content)
+	if err = r.state.Replace(restoring.AnswerName(r.CRIU, r.Action), content); isFull(err) && r.Action != PreDump && r.Action != PreRestore {
+		return nil // as without a state directory: nothing later asks for it
+	}
+	return err
 }
 
 // directory tells the images directory from others.
@@ -91,8 +98,8 @@ func (r *run) directory() (device, inode uint64, err error) {
 // sweep removes what is remembered, under these names, of CRIUs that have ended.
 func sweep(dir *state.Dir, names []string) {
 	for _, name := range names {
-		criu, _, ok := restoring.ParseAnswerName(name)
-		if ok && !criu.Foreign() && !criu.Alive() {
+		criu, action, ok := restoring.ParseAnswerName(name)
+		if ok && action != due && !criu.Foreign() && !criu.Alive() {
 			_ = dir.Remove(name) // by the next run, if not by this one
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,12 @@ type owed struct {
 
 func owedName(criu state.Process) string { return restoring.FileName(criu, idle.Owed) }
 
+// dueSuffix ends the name of the file once the container runs: it is to be noted, by a
+// later action if not at once.
+const due = "due"
+
+func dueName(criu state.Process) string { return restoring.AnswerName(criu, due) }
+
 // notRan is what is lost without the note.
 const notRan = "that the container came to run will not be known to a second restore of the checkpoint, which takes it for a first one: "
 
@@ -46,7 +53,7 @@ func (r *run) owe(report *plugin.RestoreReport) error {
 		Container: eventlog.Container(r.InitPID, r.CRIU.PID, r.dirName()), Dir: r.dirName(), Restored: *report.Restored,
 	})
 	if err == nil {
-		err = r.state.Replace(owedName(r.CRIU), content)
+		err = r.state.ReplaceLarge(owedName(r.CRIU), content)
 	}
 	if err != nil {
 		r.warn(notRan+"%v", err)
@@ -64,23 +71,57 @@ func (h *Hook) noteOwed(ctx context.Context, e Event) error {
 		return err
 	}
 	defer dir.Close()
-	content, err := dir.ReadLarge(owedName(e.CRIU))
-	if errors.Is(err, unix.ENOENT) {
-		return nil // or it was noted: CRIU 4.1.1 runs each script twice
+	err = dir.Rename(owedName(e.CRIU), dueName(e.CRIU))
+	if errors.Is(err, unix.ENOENT) { // CRIU 4.1.1 runs each script twice
+		err = nil
 	}
 	var o owed
+	if err == nil {
+		o, err = noteDue(ctx, dir, dueName(e.CRIU))
+	}
+	if err != nil {
+		_ = eventlog.WriteHere(eventlog.Entry{
+			Action: e.Action, Container: o.Container, Init: e.InitPID, CRIU: e.CRIU.PID, Dir: o.Dir, Error: unnoted + err.Error(),
+		})
+		return fmt.Errorf("%s: %s%w", e.Action, unnoted, err)
+	}
+	return nil
+}
+
+// unnoted begins the error of a note that the next dump or restore tries to make again.
+const unnoted = "that the container came to run is not noted yet: "
+
+// noteDue notes what a file says, and removes the file when that is done.
+func noteDue(ctx context.Context, dir *state.Dir, name string) (o owed, err error) {
+	content, err := dir.ReadLarge(name)
+	if errors.Is(err, unix.ENOENT) {
+		return o, nil // somebody else was faster
+	}
 	if err == nil {
 		err = json.Unmarshal(content, &o)
 	}
 	if err == nil {
 		err = plugin.NoteRan(ctx, o.Restored)
 	}
-	err = errors.Join(err, dir.Remove(owedName(e.CRIU)))
 	if err != nil {
-		_ = eventlog.WriteHere(eventlog.Entry{
-			Action: e.Action, Container: o.Container, Init: e.InitPID, CRIU: e.CRIU.PID, Dir: o.Dir, Error: notRan + err.Error(),
-		})
-		return fmt.Errorf("%s: %s%w", e.Action, notRan, err)
+		return o, err
 	}
-	return nil
+	return o, dir.Remove(name)
+}
+
+// duePatience is how long a record is waited for that another process has.
+const duePatience = 5 * time.Second
+
+// noteAllDue notes what could not be noted when containers came to run.
+func (r *run) noteAllDue(ctx context.Context, names []string) {
+	ctx, cancel := context.WithTimeoutCause(ctx, duePatience, errors.New("another process has it for too long"))
+	defer cancel()
+	for _, name := range names {
+		if _, action, ok := restoring.ParseAnswerName(name); !ok || action != due {
+			continue
+		}
+		if _, err := noteDue(ctx, r.state, name); err != nil {
+			r.warn(unnoted+"%s: %v", r.state.Join(name), err)
+		}
+	}
 }

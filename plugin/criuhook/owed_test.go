@@ -3,6 +3,7 @@ package criuhook_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -45,6 +46,60 @@ func TestCameToRun(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A note that cannot be written when the container runs is written by the next action
+// that can.
+func TestCameToRunNotedLater(t *testing.T) {
+	r := newRig(t)
+	fill(t, r.ns, 2, 2)
+	r.must(criuhook.PreDump)
+	r.dump(1)
+	r.must(criuhook.PostDump)
+
+	ns := nstest.Fresh(t)
+	r.restored(t, ns)
+	inside(t, ns, func(k kernel.Kernel) error { return k.Send(0, message(0)) })
+	path := r.recordOf(t, ns)
+	was, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, []byte("damaged"), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.run(criuhook.PostResume); err == nil || !strings.Contains(err.Error(), "not noted yet") {
+		t.Errorf("post-resume with a damaged record: %v", err)
+	}
+	if err := os.WriteFile(path, was, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.criu.Kill()
+	r.nextCRIU()
+	r.into(ns)
+	r.must(criuhook.PreRestore)
+	_, err = r.run(criuhook.PostSetupNamespaces)
+	if err == nil || !strings.Contains(err.Error(), "queue 0 (key 0x1): was used since") {
+		t.Errorf("the second restore: %v", err)
+	}
+}
+
+// recordOf returns the path of a namespace's record.
+func (r *rig) recordOf(t *testing.T, ns *nsenter.Namespace) string {
+	t.Helper()
+	paths, err := filepath.Glob(fmt.Sprintf("/run/ipc-cr/record-*-%d.json", ns.Inode()))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no record of %s: %v", ns, err)
+	}
+	newest := paths[0]
+	for _, path := range paths { // of namespaces that had the number before, too
+		a, _ := os.Stat(path)
+		b, _ := os.Stat(newest)
+		if a != nil && b != nil && a.ModTime().After(b.ModTime()) {
+			newest = path
+		}
+	}
+	return newest
 }
 
 // restored restores the images into a namespace, until tasks would run.

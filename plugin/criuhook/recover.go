@@ -13,6 +13,9 @@ func (r *run) recover(ctx context.Context) {
 	if err != nil {
 		r.warnings([]string{err.Error()})
 	}
+	if r.Action == PreDump || r.Action == PreRestore { // nothing is frozen for it
+		r.noteAllDue(ctx, names)
+	}
 	sweep(r.state, names)
 	wait := warden.SettleTime
 	if r.Action == PostDump { // CRIU has stopped the container

@@ -1,12 +1,15 @@
 package criuhook_test
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -18,50 +21,45 @@ import (
 	"github.com/ipc-cr/ipc-cr/plugin/internal/kernel"
 )
 
-// trace makes this process the tracer of another one, all of whose threads run on, or
-// stop, until the end of the test or until it is let go.
-func trace(t *testing.T, pid int, stop bool) (letGo func()) {
+// trace makes this process the tracer of a thread, which runs on, until the end of the
+// test.
+func trace(t *testing.T, tid int) {
 	t.Helper()
-	requests := []uintptr{unix.PTRACE_SEIZE}
-	if stop {
-		requests = append(requests, unix.PTRACE_INTERRUPT)
-	}
-	traced, over, gone := make(chan error), make(chan struct{}), make(chan struct{})
+	traced, over := make(chan error), make(chan struct{})
 	go func() {
-		defer close(gone)
 		runtime.LockOSThread() // it is the tracer
-		traced <- eachThread(pid, requests...)
-		<-over
-		if stop {
-			_ = eachThread(pid, unix.PTRACE_DETACH)
+		traced <- unix.PtraceSeize(tid)
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond): // lets it go on when a signal stops it
+				var status unix.WaitStatus
+				if n, _ := unix.Wait4(tid, &status, unix.WALL|unix.WNOHANG, nil); n > 0 && status.Stopped() {
+					_ = unix.PtraceCont(tid, 0)
+				}
+			}
 		}
 	}()
 	if err := <-traced; err != nil {
 		t.Fatal(err)
 	}
-	letGo = sync.OnceFunc(func() { close(over); <-gone })
-	t.Cleanup(letGo)
-	return letGo
+	t.Cleanup(func() { close(over) })
 }
 
-func eachThread(pid int, requests ...uintptr) error {
-	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	if err != nil {
-		return err
+// stoppedByCRIU is a script for a perl that is called criu: it stops all threads of a
+// process for a second and a half, as a CRIU that is about to let its container go.
+const stoppedByCRIU = `my ($call, $pid) = @ARGV;
+for (glob "/proc/$pid/task/*") {
+	m{(\d+)$};
+	for my $request (0x4206, 0x4207) { # PTRACE_SEIZE, PTRACE_INTERRUPT
+		syscall($call, $request, $1 + 0, 0, 0) == 0 or die "ptrace: $!";
 	}
-	for _, thread := range threads {
-		tid, err := strconv.Atoi(thread.Name())
-		if err != nil {
-			return err
-		}
-		for _, request := range requests {
-			if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, request, uintptr(tid), 0, 0, 0, 0); errno != 0 {
-				return errno
-			}
-		}
-	}
-	return nil
 }
+$| = 1;
+print "stopped\n";
+select(undef, undef, undef, 1.5);
+`
 
 // A neighbour that another CRIU has stopped is thawed soon after that one's turn is over,
 // and held then; on a busy machine it takes more than a moment.
@@ -69,7 +67,28 @@ func TestNeighbourOfAnotherCRIU(t *testing.T) {
 	r := newRig(t)
 	neighbour := nstest.Start(t, r.ns, idle)
 	fill(t, r.ns, 1, 2)
-	time.AfterFunc(1500*time.Millisecond, trace(t, neighbour.PID(), true))
+	perl, err := exec.LookPath("perl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(perl)
+	criu := filepath.Join(t.TempDir(), "criu")
+	if err := errors.Join(err, os.WriteFile(criu, text, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(criu, "-e", stoppedByCRIU, strconv.Itoa(unix.SYS_PTRACE), strconv.Itoa(neighbour.PID()))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
 	said := r.must(criuhook.PreDump)
 	if !strings.Contains(said, "of neighbours stopped") || strings.Contains(said, "not stopped") {
 		t.Errorf("pre-dump says %q", said)
@@ -83,10 +102,9 @@ func TestTracedNeighbour(t *testing.T) {
 	for _, uses := range []bool{false, true} {
 		r := newRig(t)
 		neighbour := nstest.Start(t, r.ns, idle)
-		trace(t, neighbour.PID(), false)
+		trace(t, neighbour.PID())
 		fill(t, r.ns, 1, 2)
-		filled := time.Now().Unix()
-		await(t, "another second", func() bool { return time.Now().Unix() > filled }) // the queue's times are whole ones
+		anotherSecond(t)
 		if said := r.must(criuhook.PreDump); !strings.Contains(said, "1 task of neighbours not stopped") && !strings.Contains(said, "tasks of neighbours not stopped") {
 			t.Errorf("pre-dump says %q", said)
 		}
@@ -116,4 +134,64 @@ func passAround(k kernel.Kernel) error {
 		}
 	}
 	return nil
+}
+
+// passingThread FILE has a thread whose id it says, and which passes a message around
+// when the file is there, and ends.
+var passingThread = nstest.Program("criuhook.passing", func(args []string) {
+	started := make(chan bool)
+	for range 2 { // one of them is not on the first thread, whose end would not be seen
+		go func() {
+			runtime.LockOSThread()
+			if unix.Gettid() == os.Getpid() {
+				started <- false
+				select {}
+			}
+			fmt.Println(unix.Gettid())
+			started <- true
+			for unix.Access(args[0], unix.F_OK) != nil {
+				nap := unix.Timespec{Nsec: 1e6}
+				_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&nap)), 0, 0)
+			}
+			var b [64]byte
+			n, _, _ := unix.RawSyscall6(unix.SYS_MSGRCV, 0, uintptr(unsafe.Pointer(&b)), uintptr(len(b)-kernel.HeaderLen), 0, 0, 0)
+			_, _, _ = unix.RawSyscall6(unix.SYS_MSGSND, 0, uintptr(unsafe.Pointer(&b)), n, 0, 0, 0)
+			_, _, _ = unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0)
+		}()
+		if <-started {
+			break
+		}
+	}
+	os.Stdin.Read(make([]byte, 1))
+})
+
+// A thread that could not be stopped, and has ended since, leaves its process behind,
+// all of which is stopped. What it did counts all the same.
+func TestTracedThreadThatEnds(t *testing.T) {
+	r := newRig(t)
+	fill(t, r.ns, 1, 2)
+	flag := filepath.Join(t.TempDir(), "go")
+	p := nstest.Start(t, r.ns, passingThread, flag)
+	line, err := p.Stdout.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	tid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace(t, tid)
+	anotherSecond(t)
+	r.must(criuhook.PreDump)
+	r.dump(1)
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the thread's end", func() bool {
+		return errors.Is(unix.Access(fmt.Sprintf("/proc/%d/task/%d", p.PID(), tid), unix.F_OK), unix.ENOENT)
+	})
+	_, err = r.run(criuhook.PostDump)
+	if want := "queue 0 (key 0x1): was in use while CRIU copied it"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
 }

@@ -106,6 +106,23 @@ func (l *looker) look(pid int, noted bool) (found seen, inTime bool) {
 	}
 }
 
+// Is reports whether a process is a criu that could dump; false, too, if it cannot be
+// looked at in time. Its memory map is asked for as well: criu may be started by a loader.
+func Is(pid int) bool {
+	l, err := newLooker(Script{Binary: "ipc-cr"})
+	if err != nil || !l.mayDump(pid) {
+		return false
+	}
+	done := make(chan bool, 1)
+	go func() { done <- l.isCRIU(pid) }()
+	select {
+	case is := <-done:
+		return is
+	case <-time.After(patience):
+		return false
+	}
+}
+
 func (l *looker) isCRIU(pid int) bool {
 	exe, err := os.Readlink(l.file(pid, "exe"))
 	if err != nil { // a kernel thread, a zombie, or not ours to look at

@@ -214,9 +214,11 @@ func (h *holder) mayHang(m *member, state byte) bool {
 	switch state {
 	case 'D':
 		return true
-	case 'S': // fuse_dev.c and mm/userfaultfd.c sleep so that signals wake them
-		sleeper := h.proc.text(m.tid, "wchan")
-		return sleeper == "request_wait_answer" || sleeper == "handle_userfault"
+	case 'S': // fuse_dev.c, mm/userfaultfd.c and fs/locks.c sleep so that signals wake them
+		switch h.proc.text(m.tid, "wchan") {
+		case "request_wait_answer", "handle_userfault", "__break_lease":
+			return true
+		}
 	}
 	return false
 }

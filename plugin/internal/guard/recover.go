@@ -167,7 +167,7 @@ func takeTurn(ns *nsenter.Namespace, root *Root, dir *state.Dir, timeout time.Du
 		if err := place.create(); err == nil || !errors.Is(err, unix.EEXIST) {
 			return place, err
 		}
-		done, err := settle(context.Background(), dir, place.name, SettleTime)
+		done, err := settle(context.Background(), dir, place.name, min(SettleTime, time.Until(deadline)))
 		if done != "" {
 			logPutBack(dir, done, nil)
 		}

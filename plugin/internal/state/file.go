@@ -184,6 +184,15 @@ func (d *Dir) Remove(name string) error {
 	return nil
 }
 
+// Rename gives a file another name, which needs no room. What had that name is gone.
+// ENOENT if there is no such file.
+func (d *Dir) Rename(from, to string) error {
+	if err := unix.Renameat(d.fd, from, d.fd, to); err != nil {
+		return fmt.Errorf("rename %s: %w", d.Join(from), err)
+	}
+	return nil
+}
+
 // Names returns the files of the directory, temporaries left out, in no order.
 // Temporaries that a dead process left behind are removed on the way.
 func (d *Dir) Names() ([]string, error) {
