@@ -112,7 +112,7 @@ func (r *restore) roomToSave() error {
 	if err := unix.Statfs(path, &st); err != nil {
 		return fmt.Errorf("save what is to be replaced: statfs %s: %w", path, err)
 	}
-	if free := int64(st.Bavail) * st.Bsize; free < bytes {
+	if free := int64(st.Bavail) * int64(st.Bsize); free < bytes {
 		return fmt.Errorf("save what is to be replaced: it takes %d bytes, and %s has %d: make room there, or remove the objects beforehand: %w", bytes, path, free, unix.ENOSPC)
 	}
 	return nil
