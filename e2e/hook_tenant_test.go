@@ -15,7 +15,7 @@ import (
 func tenant(t testing.TB, ns *nsenter.Namespace, dir string) {
 	t.Helper()
 	cmd := exec.Command("setpriv", "--reuid", "65534", "--clear-groups",
-		"flock", "-x", "/proc/self/ns/ipc", "flock", "-x", dir, "sh", "-c", "echo locked; exec sleep 600")
+		"flock", "-F", "-x", "/proc/self/ns/ipc", "flock", "-F", "-x", dir, "sh", "-c", "echo locked; exec sleep 600")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
