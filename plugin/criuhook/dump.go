@@ -113,10 +113,15 @@ const (
 // holdAll holds the neighbours and none that only another CRIU run has stopped, and
 // tries again where tasks were born too fast to be looked at.
 func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) (warden.Held, error) {
-	for began := time.Now(); ; {
+	began, last, tracers := time.Now(), false, tracers{}
+	for !last {
 		held, err := w.Hold(ctx, request)
-		if err != nil || time.Since(began) >= waitFor(held) {
+		if err != nil {
 			return held, err
+		}
+		limit, released := tracers.waitFor(held)
+		if last = time.Since(began) >= limit; last && !released {
+			return held, nil
 		}
 		if _, err := w.Let(); err != nil {
 			return held, err
@@ -127,26 +132,37 @@ func holdAll(ctx context.Context, w *warden.Warden, request warden.HoldRequest) 
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	return w.Hold(ctx, request)
 }
 
-// waitFor returns how long all are waited for together that are not held yet.
-func waitFor(held warden.Held) time.Duration {
-	stopped, asked := false, map[int]bool{}
+// tracers remembers which are a criu: of one that ends the kernel shows that no more,
+// before it lets its tasks go.
+type tracers map[int]bool
+
+// waitFor returns how long all are waited for together that are not held yet, and whether
+// a tracer has gone since one was found under it: to hold that one is to be tried once
+// more, even if the time is up.
+func (known tracers) waitFor(held warden.Held) (limit time.Duration, released bool) {
+	if held.Unseen {
+		limit = thawing
+	}
 	for _, t := range held.Loose {
 		if t.Why != freeze.WhyTraced && t.Why != freeze.WhyFrozen {
 			continue
 		}
-		stopped = true
-		if tracer := tracerOf(t.TID); tracer != 0 && !asked[tracer] {
-			if asked[tracer] = true; criuproc.Is(tracer) {
-				return letting
-			}
+		limit = max(limit, thawing)
+		tracer := tracerOf(t.TID)
+		released = released || t.Why == freeze.WhyTraced && tracer == 0
+		isCRIU, asked := known[tracer]
+		if tracer != 0 && !asked {
+			isCRIU = criuproc.Is(tracer)
+			known[tracer] = isCRIU
+		}
+		if isCRIU {
+			limit = letting
 		}
 	}
-	if stopped || held.Unseen {
-		return thawing
-	}
-	return 0
+	return limit, released
 }
 
 // tracerOf returns the thread that traces a task (proc_pid_status(5)), 0 for none.
