@@ -20,6 +20,9 @@ import (
 const (
 	// answerTimeout ends the wait for a warden that somebody has stopped.
 	answerTimeout = 10 * time.Second
+	// startTimeout is what it may take to begin: a busy machine has no time for a new
+	// process, and nobody is stopped yet.
+	startTimeout = 30 * time.Second
 	// holdTimeout is what stopping all tasks may take.
 	holdTimeout = time.Minute
 	// endTimeout is what its end may take when it has said that it ends.

@@ -98,7 +98,7 @@ func spawn(b birth) (*child, error) {
 		_, _ = process.Wait() // ECHILD where the program reaps every child itself
 		close(c.reaped)
 	}()
-	if err := introduce(ours, b, answerTimeout); err != nil {
+	if err := introduce(ours, b, startTimeout); err != nil {
 		_ = process.Kill() // through a pidfd: never another process
 		<-c.reaped
 		return nil, err
