@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
@@ -105,6 +106,22 @@ func readQueue(line string) (q queue, err error) {
 	}
 	q.Qbytes, err = qbytes(q.ID)
 	return q, err
+}
+
+// lastUsedBy reports whether a process was the last to send to, or to receive from, a queue
+// of the namespace.
+func lastUsedBy(t testing.TB, ns *nsenter.Namespace, pid int) (used bool) {
+	t.Helper()
+	inNamespace(t, ns, func() error {
+		table, err := os.ReadFile("/proc/sysvipc/msg")
+		for line := range strings.Lines(string(table)) {
+			const lspid, lrpid = 5, 6
+			field := strings.Fields(line)
+			used = used || field[lspid] == strconv.Itoa(pid) || field[lrpid] == strconv.Itoa(pid)
+		}
+		return err
+	})
+	return used
 }
 
 // become changes the effective ids of this thread alone, so with the bare system
