@@ -20,8 +20,9 @@ import (
 const (
 	// answerTimeout ends the wait for a warden that somebody has stopped.
 	answerTimeout = 10 * time.Second
-	// startTimeout is what it may take to begin: a busy machine has no time for a new
-	// process, and nobody is stopped yet.
+	// startTimeout is what it may take to begin, on a machine that has no time for a new
+	// process. Nobody is stopped when CRIU's first one is started. A container may be when a
+	// killed one is succeeded at post-dump, but without a successor nothing is put back.
 	startTimeout = 30 * time.Second
 	// holdTimeout is what stopping all tasks may take.
 	holdTimeout = time.Minute
